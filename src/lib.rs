@@ -1,0 +1,9 @@
+//! npmguard: per-package policy for package-manager installs on Linux, enforced
+//! by Landlock and seccomp, attributed to the package, without privilege.
+//!
+//! The modules follow the path of one event from top to bottom:
+//! command line ([`cli`]) → [`policy`] → [`launch`] → [`sandbox`] → [`guard`] →
+//! [`event`] → [`report`]. A module only calls downstream, or a type that both share.
+
+pub mod event;
+pub mod policy;

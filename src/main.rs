@@ -1,0 +1,2 @@
+//! The `npmguard` command: parse, dispatch, print errors.
+fn main() {}
