@@ -176,6 +176,7 @@ fn list<S: Serializer>(items: &[String], most: usize, max: usize, serializer: S)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::event::TargetKind;
