@@ -1,0 +1,463 @@
+//! The guard: one thread per domain that answers its notifications.
+//!
+//! It decides on copies and objects, never on strings that the target can still
+//! change, and lets the kernel go on by itself only where Landlock or the filter
+//! enforces the same decision (invariants I2–I5). Everything it refuses, and
+//! everything that policy wants known, becomes an event of this one script.
+
+mod exec;
+mod files;
+mod metadata;
+mod paths;
+mod process;
+mod refused;
+mod resolve;
+mod sockets;
+
+use refused::builtin_rule;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::event::{self, EnforcedBy, Event, EventLog, Kind, Target as EventTarget, TargetKind};
+use crate::launch::spawn::{Confined, Report};
+use crate::policy::{Decision, Mode, Profile, Verdict};
+use crate::sandbox::child::Step;
+use crate::sandbox::creds::{self, Identity};
+use crate::sandbox::landlock::Cover;
+use crate::sandbox::notify::{Listener, Notification, OnExec};
+use crate::sandbox::process_memory::Memory;
+use crate::sandbox::syscall::{self, Call, Entry};
+
+use resolve::Target;
+
+/// Whose rules a domain runs under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A dependency's lifecycle script.
+    Script,
+    /// The project's own lifecycle script.
+    Root,
+    /// The command of `npmguard run`.
+    Run,
+    /// The package manager and git.
+    Manager,
+}
+
+/// A domain as the guard sees it.
+pub struct Domain {
+    /// Whose rules apply.
+    pub role: Role,
+    /// Enforce or observe.
+    pub mode: Mode,
+    /// The policy for this subject.
+    pub profile: Profile,
+    /// What Landlock grants it.
+    pub cover: Cover,
+    /// Who is to be named.
+    pub package: Arc<event::Package>,
+    /// Which script.
+    pub script: Arc<event::Script>,
+    /// Key under which the log folds this script's events.
+    pub key: u64,
+    /// Where events go.
+    pub log: EventLog,
+    /// Who the guard thread has to be to act for the script; `None`: who it is.
+    pub identity: Option<Identity>,
+    /// Its private temporary directory.
+    pub tmp: PathBuf,
+    /// For the manager: the files that Landlock lets it execute.
+    pub programs: Vec<PathBuf>,
+    /// Whether a signal to a process group reaches only members of the domain
+    /// (Landlock's signal scope, ABI 6).
+    pub groups_are_scoped: bool,
+    /// Raised when the manager started something that npmguard cannot intercept.
+    pub breach: Arc<Breach>,
+}
+
+/// A run that must not be reported as a success.
+#[derive(Debug, Default)]
+pub struct Breach {
+    raised: AtomicBool,
+    reason: std::sync::Mutex<Option<String>>,
+}
+
+impl Breach {
+    /// Marks the run as broken; the first reason is kept.
+    pub fn raise(&self, reason: String) {
+        self.raised.store(true, Ordering::SeqCst);
+        if let Ok(mut slot) = self.reason.lock() {
+            slot.get_or_insert(reason);
+        }
+    }
+
+    /// The first reason, if the run is broken.
+    pub fn reason(&self) -> Option<String> {
+        if !self.raised.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.reason.lock().ok().and_then(|slot| slot.clone()).or_else(|| Some("the guard failed".into()))
+    }
+}
+
+/// How a confined tree came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The first process ended with this wait status.
+    Status(i32),
+    /// It never started.
+    NotStarted(Option<Step>, Errno),
+    /// The guard or the reaper broke; the tree is dead.
+    Broken(String),
+}
+
+/// What to say to the kernel.
+enum Answer {
+    Continue,
+    Fail(Errno),
+    Value(i64),
+    Inject(OwnedFd, OnExec),
+    /// A worker answers.
+    Later,
+}
+
+type Handled = Result<Answer, Errno>;
+
+/// One call that waits for an answer.
+struct Request<'a> {
+    notification: Notification,
+    entry: &'a Entry,
+    received: Instant,
+}
+
+impl Request<'_> {
+    fn target(&self) -> Target {
+        Target { tid: self.notification.pid }
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::of(self.notification.pid)
+    }
+
+    fn arg(&self, index: usize) -> u64 {
+        self.notification.args[index]
+    }
+
+    /// A descriptor argument; the kernel looks at 32 bits.
+    fn fd(&self, index: usize) -> i32 {
+        self.arg(index) as i32
+    }
+
+    fn path(&self, index: usize) -> Result<Vec<u8>, Errno> {
+        self.memory().path(self.arg(index))
+    }
+}
+
+struct Guard {
+    domain: Domain,
+    listener: Arc<Listener>,
+    root: i32,
+    sockets: sockets::Table,
+}
+
+/// Serves a confined tree until nothing of it is left. Bytes from `client` are
+/// signal numbers for the first process; its end terminates the tree.
+pub fn serve(domain: Domain, mut confined: Confined, client: Option<OwnedFd>, wall: Option<Duration>) -> Ended {
+    if let Some(identity) = &domain.identity
+        && let Err(errno) = creds::assume_in_thread(identity)
+    {
+        return Ended::Broken(format!("the guard could not become user {}: {errno}", identity.uid));
+    }
+    let mut domain = Some(domain);
+    let mut guard: Option<Guard> = None;
+    let mut client = client;
+    let mut ended: Option<Ended> = None;
+    let started = Instant::now();
+    let mut timed_out = false;
+    loop {
+        let deadline = wall.filter(|_| !timed_out && ended.is_none()).map(|w| w.saturating_sub(started.elapsed()));
+        let timeout = deadline.map_or(PollTimeout::NONE, |d| {
+            PollTimeout::try_from(d + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        let ready = wait(&confined, guard.as_ref(), client.as_ref(), timeout);
+        if deadline.is_some_and(|_| wall.is_some_and(|w| started.elapsed() >= w)) {
+            timed_out = true;
+            if let Some(guard) = &guard {
+                guard.timed_out(wall.unwrap_or_default());
+            }
+            confined.terminate();
+        }
+        if ready.listener
+            && let Some(g) = &mut guard
+            && let Err(error) = g.answer_one()
+        {
+            confined.terminate();
+            g.domain.breach.raise(format!("the guard of {} failed: {error}", g.domain.package.label()));
+        }
+        if ready.sockets
+            && let Some(g) = &mut guard
+        {
+            g.sockets.forget_settled();
+        }
+        if ready.client {
+            match client.as_ref().map(|fd| read_signals(fd.as_fd())) {
+                Some(Some(signals)) => signals.iter().for_each(|s| confined.signal(i32::from(*s))),
+                _ => {
+                    client = None;
+                    confined.terminate();
+                }
+            }
+        }
+        if !ready.control {
+            continue;
+        }
+        match confined.receive() {
+            Ok(Some(Report::Listener(listener))) => {
+                if let Some(domain) = domain.take() {
+                    guard = Some(Guard {
+                        domain,
+                        listener: Arc::new(listener),
+                        root: confined.reaper_pid(),
+                        sockets: sockets::Table::default(),
+                    });
+                }
+            }
+            Ok(Some(Report::Failed(step, errno))) => ended = Some(Ended::NotStarted(step, errno)),
+            Ok(Some(Report::Ended(status))) => {
+                ended.get_or_insert(Ended::Status(status));
+            }
+            Ok(Some(Report::Leftovers(leftovers))) => {
+                if let Some(guard) = &guard {
+                    guard.leftovers(&leftovers);
+                }
+            }
+            Ok(Some(Report::Done)) => {
+                confined.wait();
+                return ended.unwrap_or_else(|| Ended::Broken("the reaper ended without a status".into()));
+            }
+            Ok(None) => return Ended::Broken("the reaper is gone".into()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Ended::Broken(format!("the reaper's report is unreadable: {error}")),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Ready {
+    control: bool,
+    listener: bool,
+    client: bool,
+    sockets: bool,
+}
+
+fn wait(confined: &Confined, guard: Option<&Guard>, client: Option<&OwnedFd>, timeout: PollTimeout) -> Ready {
+    let mut fds = vec![PollFd::new(confined.as_fd(), PollFlags::POLLIN)];
+    let client_at = client.map(|fd| {
+        fds.push(PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+        fds.len() - 1
+    });
+    let listener_at = guard.map(|g| {
+        fds.push(PollFd::new(g.listener.as_fd(), PollFlags::POLLIN));
+        fds.len() - 1
+    });
+    let sockets_at = fds.len();
+    if let Some(guard) = guard {
+        fds.extend(guard.sockets.pending().map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
+    }
+    if poll(&mut fds, timeout).is_err() {
+        return Ready::default();
+    }
+    let readable = |at: usize| fds[at].revents().is_some_and(|r| !r.is_empty());
+    Ready {
+        control: readable(0),
+        client: client_at.is_some_and(readable),
+        // A hang-up without a notification means that nobody is left in the domain.
+        listener: listener_at.is_some_and(|at| fds[at].revents().is_some_and(|r| r.contains(PollFlags::POLLIN))),
+        sockets: (sockets_at..fds.len()).any(readable),
+    }
+}
+
+fn read_signals(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let mut buffer = [0u8; 64];
+    match nix::unistd::read(fd, &mut buffer) {
+        Ok(0) => None,
+        Ok(n) => Some(buffer[..n].to_vec()),
+        Err(Errno::EINTR | Errno::EAGAIN) => Some(Vec::new()),
+        Err(_) => None,
+    }
+}
+
+impl Guard {
+    fn answer_one(&mut self) -> std::io::Result<()> {
+        let Some(notification) = self.listener.receive()? else { return Ok(()) };
+        let received = Instant::now();
+        let Some(entry) = syscall::lookup(notification.nr) else {
+            return self.listener.fail(notification.id, libc::ENOSYS);
+        };
+        let request = Request { notification, entry, received };
+        let answer = self.handle(&request);
+        let id = notification.id;
+        match answer {
+            Answer::Continue => self.listener.continue_call(id),
+            Answer::Fail(errno) => self.listener.fail(id, errno as i32),
+            Answer::Value(value) => self.listener.succeed(id, value),
+            Answer::Inject(fd, on_exec) => {
+                self.listener.inject(id, std::os::fd::AsRawFd::as_raw_fd(&fd), on_exec)
+            }
+            Answer::Later => Ok(()),
+        }
+    }
+
+    fn handle(&mut self, request: &Request<'_>) -> Answer {
+        if self.domain.role == Role::Manager {
+            return self.manager_call(request);
+        }
+        let handled = match request.entry.call {
+            Call::Exec(call) => self.exec(request, call),
+            Call::Open(call) => self.open(request, call),
+            Call::Path(call) => self.path_call(request, call),
+            Call::Metadata(call) => self.metadata(request, call),
+            Call::Socket(call) => self.socket_call(request, call),
+            Call::Process(call) => Ok(self.process_call(request, call)),
+            Call::Refused(refusal) => Ok(self.refused(request, refusal)),
+        };
+        match handled {
+            Ok(answer) => answer,
+            // The kernel says the same to a pointer it cannot read.
+            Err(Errno::EFAULT) => Answer::Fail(Errno::EFAULT),
+            Err(Errno::ENAMETOOLONG) => Answer::Fail(Errno::ENAMETOOLONG),
+            Err(Errno::ESRCH) => Answer::Fail(Errno::ESRCH),
+            Err(errno) => self.not_inspectable(request, errno),
+        }
+    }
+
+    /// Invariant I5: what cannot be inspected is denied and logged.
+    fn not_inspectable(&self, request: &Request<'_>, errno: Errno) -> Answer {
+        let mut event = self.event(request, Kind::Process, Verdict::Deny);
+        event.target = Some(EventTarget::named(TargetKind::Syscall, request.entry.name.as_bytes()));
+        event.errno = Some("EACCES");
+        event.detail = Some(serde_json::json!({ "why": "the call could not be inspected", "error": errno.desc() }));
+        self.log(event);
+        self.unless_audit(Answer::Fail(Errno::EACCES))
+    }
+
+    fn unless_audit(&self, refusal: Answer) -> Answer {
+        if self.domain.mode == Mode::Audit { Answer::Continue } else { refusal }
+    }
+
+    /// An event about a call, with everything that every event has.
+    fn event(&self, request: &Request<'_>, kind: Kind, verdict: Verdict) -> Event {
+        let verdict = match (verdict, self.domain.mode) {
+            (Verdict::Allow, _) => event::Verdict::Allowed,
+            (Verdict::Log, _) => event::Verdict::Logged,
+            (Verdict::Deny, Mode::Enforce) => event::Verdict::Denied,
+            (Verdict::Deny, Mode::Audit) => event::Verdict::WouldDeny,
+        };
+        let mut event = self.plain_event(kind, verdict);
+        event.process = Some(process::describe(request.notification.pid, self.root));
+        event.syscall = Some(request.entry.name);
+        event.enforced_by = match verdict {
+            event::Verdict::Denied => EnforcedBy::Supervisor,
+            _ => EnforcedBy::None,
+        };
+        event.latency_us = Some(request.received.elapsed().as_micros() as u64);
+        event
+    }
+
+    fn plain_event(&self, kind: Kind, verdict: event::Verdict) -> Event {
+        let mut event = Event::new(kind, self.domain.role.event_domain(), verdict);
+        event.package = Some(self.domain.package.clone());
+        event.script = Some(self.domain.script.clone());
+        event
+    }
+
+    fn log(&self, event: Event) {
+        self.domain.log.record(self.domain.key, event);
+    }
+
+    /// An event about a decision of the policy, with its rule and, if it was refused,
+    /// what would allow it.
+    fn decided(&self, request: &Request<'_>, kind: Kind, decision: &Decision, target: EventTarget) -> Event {
+        let mut event = self.event(request, kind, decision.verdict);
+        event.rule = Some(event::Rule {
+            source: decision.rule.source.clone(),
+            line: Some(decision.rule.line),
+            pointer: decision.rule.pointer.clone(),
+        });
+        if decision.verdict == Verdict::Deny {
+            event.errno = Some("EACCES");
+            let action = match kind {
+                Kind::Read => Some("read"),
+                Kind::Write | Kind::Metadata => Some("write"),
+                Kind::Exec => Some("exec"),
+                Kind::Connect => Some("connect"),
+                _ => None,
+            };
+            let name = target.address.as_ref().or(target.path.as_ref());
+            event.hint = action.zip(name).map(|(action, name)| self.domain.profile.hint(action, name));
+        }
+        event.target = Some(target);
+        event
+    }
+
+    fn timed_out(&self, wall: Duration) {
+        let mut event = self.plain_event(Kind::Limit, event::Verdict::Denied);
+        event.enforced_by = EnforcedBy::Reaper;
+        event.target = Some(EventTarget::named(TargetKind::Limit, b"wall"));
+        event.detail = Some(serde_json::json!({ "limit_s": wall.as_secs_f64() }));
+        self.log(event);
+    }
+
+    fn leftovers(&self, leftovers: &[crate::launch::spawn::Leftover]) {
+        for leftover in leftovers {
+            let mut event = self.plain_event(Kind::Leftover, event::Verdict::Logged);
+            event.enforced_by = EnforcedBy::Reaper;
+            event.techniques = vec!["T1036.009"];
+            let mut process = event::Process {
+                pid: leftover.pid,
+                ppid: self.root,
+                exe: event::escape(&leftover.exe),
+                argv: Vec::new(),
+                argv_truncated: false,
+                cwd: String::new(),
+                chain: Vec::new(),
+            };
+            process.set_argv(leftover.argv.iter().map(Vec::as_slice));
+            event.target = Some(EventTarget::named(TargetKind::Process, &leftover.exe));
+            event.process = Some(process);
+            event.detail = Some(serde_json::json!({ "ended": true }));
+            self.log(event);
+        }
+    }
+
+    /// Path as policy sees it, or the foreign process that it is about.
+    fn policy_path(&self, path: &Path) -> PolicyPath {
+        match process::proc_path(path, self.root) {
+            None | Some(process::ProcPath::Global) => PolicyPath::Ordinary(path.to_owned()),
+            Some(process::ProcPath::Own(path)) => PolicyPath::Ordinary(path),
+            Some(process::ProcPath::Foreign) => PolicyPath::Foreign,
+        }
+    }
+}
+
+enum PolicyPath {
+    Ordinary(PathBuf),
+    Foreign,
+}
+
+impl Role {
+    fn event_domain(self) -> event::Domain {
+        match self {
+            Role::Script => event::Domain::Script,
+            Role::Root => event::Domain::Root,
+            Role::Run => event::Domain::Run,
+            Role::Manager => event::Domain::Manager,
+        }
+    }
+}

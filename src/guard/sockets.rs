@@ -1,0 +1,656 @@
+//! Sockets: handed out by the guard, so that it can connect and bind them itself.
+//!
+//! A script's TCP and Unix stream sockets are created here and injected; a duplicate,
+//! found again by the socket's inode, stays until the connection stands. So a connect
+//! is performed on the guard's own copy of the address, without `pidfd_getfd` and
+//! without a second look at the target's memory. All other kinds of socket do not
+//! exist inside a script domain.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, bind, connect, getpeername, listen, socket,
+};
+use nix::sys::stat::fstat;
+
+use super::refused::errno_name;
+use super::resolve::{self, Found, LastLink};
+use super::{Answer, Guard, Handled, Request, builtin_rule};
+use crate::event::{Kind, Target, TargetKind};
+use crate::policy::{Decision, Mode, PathAction, Verdict};
+use crate::sandbox::notify::OnExec;
+use crate::sandbox::process_memory::MsgHdr;
+use crate::sandbox::syscall::SocketCall;
+
+/// Largest `struct sockaddr` (`sockaddr_storage`).
+const LARGEST_ADDRESS: usize = 128;
+/// With more duplicates than this, those whose socket the script has closed are dropped.
+const CROWDED: usize = 64;
+
+/// Duplicates of a domain's sockets.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    open: HashMap<u64, Entry>,
+    /// Connected, or listening: nothing is left to be decided on them.
+    settled: HashSet<u64>,
+    /// Inodes of the domain's own TCP listeners.
+    listening: HashSet<u64>,
+    crowded_at: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    fd: Arc<OwnedFd>,
+    family: AddressFamily,
+    bound_to_loopback: bool,
+    connecting: bool,
+}
+
+impl Table {
+    fn insert(&mut self, fd: &OwnedFd, family: AddressFamily) -> Result<(), Errno> {
+        let inode = fstat(fd)?.st_ino;
+        let copy = fd.try_clone().map_err(|_| Errno::EMFILE)?;
+        self.settled.remove(&inode);
+        self.listening.remove(&inode);
+        let entry = Entry { fd: Arc::new(copy), family, bound_to_loopback: false, connecting: false };
+        self.open.insert(inode, entry);
+        Ok(())
+    }
+
+    /// Sockets whose connection is on its way.
+    pub(super) fn pending(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.open.values().filter(|e| e.connecting).map(|e| e.fd.as_fd())
+    }
+
+    /// Lets go of what is connected; a failed connection may be tried again.
+    pub(super) fn forget_settled(&mut self) {
+        let mut done = Vec::new();
+        for (inode, entry) in self.open.iter_mut().filter(|(_, e)| e.connecting) {
+            if getpeername::<SockaddrStorage>(entry.fd.as_raw_fd()).is_ok() {
+                done.push(*inode);
+            } else {
+                entry.connecting = !has_failed(entry.fd.as_fd());
+            }
+        }
+        for inode in done {
+            self.settle(inode);
+        }
+    }
+
+    fn settle(&mut self, inode: u64) {
+        self.open.remove(&inode);
+        self.settled.insert(inode);
+    }
+
+    /// Drops duplicates that no process of the tree below `root` has open any more.
+    fn drop_closed(&mut self, root: i32) {
+        if self.open.len() < CROWDED.max(self.crowded_at) {
+            return;
+        }
+        let mut alive = HashSet::new();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+            if !super::process::descends_from(pid, root) {
+                continue;
+            }
+            for fd in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
+                alive.extend(fs::read_link(fd.path()).ok().and_then(|l| socket_inode(l.as_os_str().as_bytes())));
+            }
+        }
+        self.open.retain(|inode, _| alive.contains(inode));
+        self.crowded_at = self.open.len() * 2;
+    }
+}
+
+fn has_failed(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLOUT)];
+    nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|n| n > 0)
+}
+
+fn socket_inode(link: &[u8]) -> Option<u64> {
+    let number = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+/// An address as a script gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Address {
+    Inet(SocketAddr),
+    Path(Vec<u8>),
+    Abstract(Vec<u8>),
+    /// Unnamed Unix, or another family.
+    Other(u16),
+}
+
+impl Address {
+    /// Copies the address argument of a call; `None` for a null pointer.
+    pub(super) fn read(request: &Request<'_>, pointer: usize, length: usize) -> Result<Option<Address>, Errno> {
+        let (at, len) = (request.arg(pointer), request.arg(length) as u32 as usize);
+        if at == 0 {
+            return Ok(None);
+        }
+        if !(2..=LARGEST_ADDRESS).contains(&len) {
+            return Ok(Some(Address::Other(u16::MAX)));
+        }
+        Ok(Some(Address::parse(&request.memory().bytes(at, len)?)))
+    }
+
+    fn parse(raw: &[u8]) -> Address {
+        let family = u16::from_ne_bytes([raw[0], raw[1]]);
+        let port = |r: &[u8]| u16::from_be_bytes([r[2], r[3]]);
+        match i32::from(family) {
+            libc::AF_INET if raw.len() >= 8 => {
+                let ip = Ipv4Addr::new(raw[4], raw[5], raw[6], raw[7]);
+                Address::Inet(SocketAddr::new(ip.into(), port(raw)))
+            }
+            libc::AF_INET6 if raw.len() >= 24 => {
+                let mut octets = [0; 16];
+                octets.copy_from_slice(&raw[8..24]);
+                let scope = raw.get(24..28).map_or(0, |s| u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
+                let v6 = std::net::SocketAddrV6::new(Ipv6Addr::from(octets), port(raw), 0, scope);
+                Address::Inet(SocketAddr::V6(v6))
+            }
+            libc::AF_UNIX if raw.len() > 2 && raw[2] == 0 => Address::Abstract(raw[3..].to_vec()),
+            libc::AF_UNIX if raw.len() > 2 => {
+                let path = raw[2..].split(|b| *b == 0).next().unwrap_or_default();
+                Address::Path(path.to_vec())
+            }
+            _ => Address::Other(family),
+        }
+    }
+}
+
+/// IPv4 in IPv6 clothes is IPv4.
+fn normal(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+/// The target of a connect event.
+pub(super) fn inet_target(address: SocketAddr) -> Target {
+    let shown = SocketAddr::new(normal(address.ip()), address.port());
+    Target { address: Some(shown.to_string()), ..Target::new(TargetKind::Tcp) }
+}
+
+/// What a well-known local socket gives access to.
+fn service(path: &[u8]) -> Option<&'static str> {
+    let has = |needle: &str| path.windows(needle.len()).any(|w| w == needle.as_bytes());
+    let known = [
+        ("docker.sock", "docker"),
+        ("podman", "podman"),
+        ("containerd", "containerd"),
+        ("gpg-agent", "gpg-agent"),
+        ("keyring/ssh", "ssh-agent"),
+        ("agent.", "ssh-agent"),
+        ("ssh-agent", "ssh-agent"),
+        ("systemd/private", "systemd"),
+        ("/bus", "D-Bus"),
+        ("dbus", "D-Bus"),
+        (".X11-unix", "X11"),
+        ("wayland-", "Wayland"),
+    ];
+    known.into_iter().find(|(needle, _)| has(needle)).map(|(_, name)| name)
+}
+
+/// Name services that the C library asks before DNS; without them it goes on by itself.
+fn is_name_service(path: &std::path::Path) -> bool {
+    ["/run/nscd/socket", "/var/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve"]
+        .iter()
+        .any(|p| path == std::path::Path::new(p))
+}
+
+impl Guard {
+    pub(super) fn socket_call(&mut self, request: &Request<'_>, call: SocketCall) -> Handled {
+        use SocketCall as C;
+        match call {
+            C::Socket => Ok(self.socket(request)),
+            C::Socketpair => Ok(self.socketpair(request)),
+            C::Connect => self.connect(request),
+            C::Bind => self.bind(request),
+            C::Listen => Ok(self.listen(request)),
+            C::Sendto => self.send(request, Address::read(request, 4, 5)?, request.arg(3)),
+            C::Sendmsg => {
+                let header: MsgHdr = request.memory().value(request.arg(1))?;
+                let address = message_address(request, &header)?;
+                self.send(request, address, request.arg(2))
+            }
+            C::Sendmmsg => {
+                let address = match request.arg(2) {
+                    0 => None,
+                    _ => message_address(request, &request.memory().value(request.arg(1))?)?,
+                };
+                self.send(request, address, request.arg(3))
+            }
+        }
+    }
+
+    /// Registers only, so both "continue" and the hand-out rest on what cannot change.
+    fn socket(&mut self, request: &Request<'_>) -> Answer {
+        let (family, kind, protocol) = (request.fd(0), request.fd(1), request.fd(2));
+        let (base, flags) = (kind & 0xf, kind & !0xf);
+        let family = match (family, base, protocol) {
+            (libc::AF_INET, libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => AddressFamily::Inet,
+            (libc::AF_INET6, libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => AddressFamily::Inet6,
+            (libc::AF_UNIX, libc::SOCK_STREAM, 0 | libc::AF_UNIX) => AddressFamily::Unix,
+            (libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_DGRAM, libc::NETLINK_ROUTE) => {
+                return Answer::Continue;
+            }
+            _ => return self.refuse_socket(request, family, base, protocol),
+        };
+        if self.domain.mode == Mode::Audit {
+            return Answer::Continue;
+        }
+        let mut how = SockFlag::SOCK_CLOEXEC;
+        if flags & libc::SOCK_NONBLOCK != 0 {
+            how |= SockFlag::SOCK_NONBLOCK;
+        }
+        self.sockets.drop_closed(self.root);
+        let made = socket(family, SockType::Stream, how, None::<SockProtocol>);
+        match made.and_then(|fd| self.sockets.insert(&fd, family).map(|()| fd)) {
+            Ok(fd) => {
+                let on_exec = if flags & libc::SOCK_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep };
+                Answer::Inject(fd, on_exec)
+            }
+            Err(errno) => Answer::Fail(errno),
+        }
+    }
+
+    fn socketpair(&self, request: &Request<'_>) -> Answer {
+        let (family, base) = (request.fd(0), request.fd(1) & 0xf);
+        if family == libc::AF_UNIX && matches!(base, libc::SOCK_STREAM | libc::SOCK_SEQPACKET) {
+            return Answer::Continue;
+        }
+        self.refuse_socket(request, family, base, request.fd(2))
+    }
+
+    fn refuse_socket(&self, request: &Request<'_>, family: i32, kind: i32, protocol: i32) -> Answer {
+        let inet = matches!(family, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX);
+        let errno = if inet { libc::EACCES } else { libc::EAFNOSUPPORT };
+        let mut event = self.event(request, Kind::Socket, Verdict::Deny);
+        let name = describe_socket(family, kind, protocol);
+        event.target = Some(Target::named(TargetKind::Socket, name.as_bytes()));
+        event.rule = Some(builtin_rule("sockets other than TCP, Unix stream and netlink route"));
+        event.errno = Some(errno_name(errno));
+        event.techniques = vec!["T1095"];
+        self.log(event);
+        self.unless_audit(Answer::Fail(Errno::from_raw(errno)))
+    }
+
+    /// The inode behind a descriptor of the caller, if it is a socket.
+    fn inode(&self, request: &Request<'_>) -> Result<u64, Errno> {
+        let link = fs::read_link(format!("/proc/{}/fd/{}", request.notification.pid, request.fd(0)));
+        let link = link.map_err(|_| Errno::EBADF)?;
+        socket_inode(link.as_os_str().as_bytes()).ok_or(Errno::ENOTSOCK)
+    }
+
+    fn connect(&mut self, request: &Request<'_>) -> Handled {
+        let Some(address) = Address::read(request, 1, 2)? else { return Ok(Answer::Fail(Errno::EFAULT)) };
+        match address {
+            Address::Inet(address) => self.connect_inet(request, address),
+            Address::Path(path) => self.connect_path(request, &path),
+            Address::Abstract(name) => {
+                let target = Target::named(TargetKind::Abstract, &[b"@", &name[..]].concat());
+                Ok(self.refuse_unix(request, target, service(&name), None))
+            }
+            Address::Other(_) if self.domain.mode == Mode::Audit => Ok(Answer::Continue),
+            Address::Other(_) => Ok(Answer::Fail(Errno::EAFNOSUPPORT)),
+        }
+    }
+
+    fn connect_inet(&mut self, request: &Request<'_>, address: SocketAddr) -> Handled {
+        let to = SocketAddr::new(normal(address.ip()), address.port());
+        let own = to.ip().is_loopback() && self.listens_on(to);
+        let decision = self.domain.profile.decide_address(to);
+        if !own {
+            let mut event = self.decided(request, Kind::Connect, &decision, inet_target(to));
+            event.techniques = connect_techniques(to);
+            self.log(event);
+            if decision.verdict == Verdict::Deny {
+                return Ok(self.unless_audit(Answer::Fail(Errno::EACCES)));
+            }
+        }
+        if self.domain.mode == Mode::Audit {
+            return Ok(Answer::Continue);
+        }
+        self.perform_connect(request, Peer::Inet(address))
+    }
+
+    fn connect_path(&mut self, request: &Request<'_>, path: &[u8]) -> Handled {
+        let object = match resolve::resolve(request.target(), libc::AT_FDCWD, path, LastLink::Follow) {
+            Ok(Found::Object(object)) => object,
+            Ok(Found::Missing(_)) => return Ok(Answer::Fail(Errno::ENOENT)),
+            Err(errno) => return Ok(Answer::Fail(errno)),
+        };
+        if is_name_service(&object.path) {
+            return Ok(self.unless_audit(Answer::Fail(Errno::ECONNREFUSED)));
+        }
+        let granted = self.domain.profile.decide_unix(&object.path);
+        // A socket where only this domain can create one is its own.
+        let own = self.domain.cover.writes(&object.path) && object.path.starts_with(&self.domain.tmp);
+        if !own {
+            let target = super::files::target(&object.path, path, false);
+            let target = Target { kind: TargetKind::Unix, ..target };
+            if granted.verdict == Verdict::Deny {
+                let name = service(object.path.as_os_str().as_bytes()).or_else(|| service(path));
+                return Ok(self.refuse_unix(request, target, name, Some(&granted)));
+            }
+            let event = self.decided(request, Kind::Connect, &granted, target);
+            self.log(event);
+        }
+        if self.domain.mode == Mode::Audit {
+            return Ok(Answer::Continue);
+        }
+        self.perform_connect(request, Peer::Unix(object))
+    }
+
+    fn refuse_unix(
+        &self,
+        request: &Request<'_>,
+        target: Target,
+        service: Option<&'static str>,
+        decision: Option<&Decision>,
+    ) -> Answer {
+        let mut event = match decision {
+            Some(decision) => self.decided(request, Kind::Connect, decision, target),
+            None => {
+                let mut event = self.event(request, Kind::Connect, Verdict::Deny);
+                event.target = Some(target);
+                event.rule = Some(builtin_rule("abstract sockets"));
+                event
+            }
+        };
+        event.errno = Some("EACCES");
+        event.detail = service.map(|name| serde_json::json!({ "service": name }));
+        event.techniques = vec!["T1559"];
+        self.log(event);
+        self.unless_audit(Answer::Fail(Errno::EACCES))
+    }
+
+    /// Connects the guard's duplicate; a blocking socket waits in a worker.
+    fn perform_connect(&mut self, request: &Request<'_>, peer: Peer) -> Handled {
+        let inode = self.inode(request)?;
+        let Some(entry) = self.sockets.open.get_mut(&inode) else {
+            return Ok(Answer::Fail(Errno::EISCONN));
+        };
+        if !self.listener.is_valid(request.notification.id) {
+            return Ok(Answer::Later);
+        }
+        let flags = OFlag::from_bits_retain(fcntl(&entry.fd, FcntlArg::F_GETFL)?);
+        if flags.contains(OFlag::O_NONBLOCK) {
+            return Ok(match peer.connect(entry.fd.as_raw_fd()) {
+                Ok(()) => {
+                    self.sockets.settle(inode);
+                    Answer::Value(0)
+                }
+                Err(Errno::EINPROGRESS) => {
+                    entry.connecting = true;
+                    Answer::Fail(Errno::EINPROGRESS)
+                }
+                Err(errno) => Answer::Fail(errno),
+            });
+        }
+        entry.connecting = true;
+        let (fd, listener, id) = (Arc::clone(&entry.fd), Arc::clone(&self.listener), request.notification.id);
+        std::thread::spawn(move || {
+            let _ = match peer.connect(fd.as_raw_fd()) {
+                Ok(()) => listener.succeed(id, 0),
+                Err(errno) => listener.fail(id, errno as i32),
+            };
+        });
+        Ok(Answer::Later)
+    }
+
+    fn bind(&mut self, request: &Request<'_>) -> Handled {
+        let Some(address) = Address::read(request, 1, 2)? else { return Ok(Answer::Fail(Errno::EFAULT)) };
+        if self.domain.mode == Mode::Audit {
+            return Ok(Answer::Continue);
+        }
+        let address = match address {
+            Address::Inet(address) => address,
+            Address::Path(path) => return self.bind_path(request, &path),
+            // Abstract and unnamed names are the domain's own business; netlink has no
+            // peers. A pointer swapped to an Internet address meets Landlock or, below
+            // ABI 4, a socket that may not listen.
+            Address::Abstract(_) | Address::Other(_) => return Ok(Answer::Continue),
+        };
+        let inode = self.inode(request)?;
+        if !normal(address.ip()).is_loopback() {
+            let mut event = self.event(request, Kind::Socket, Verdict::Deny);
+            event.target = Some(inet_target(address));
+            event.rule = Some(builtin_rule("servers on addresses other than loopback"));
+            event.errno = Some("EACCES");
+            event.techniques = vec!["T1571"];
+            self.log(event);
+            return Ok(Answer::Fail(Errno::EACCES));
+        }
+        let Some(entry) = self.sockets.open.get_mut(&inode) else { return Ok(Answer::Fail(Errno::EINVAL)) };
+        let bound = match address {
+            SocketAddr::V4(v4) => bind(entry.fd.as_raw_fd(), &SockaddrIn::from(v4)),
+            SocketAddr::V6(v6) => bind(entry.fd.as_raw_fd(), &SockaddrIn6::from(v6)),
+        };
+        entry.bound_to_loopback |= bound.is_ok();
+        Ok(bound.map_or_else(Answer::Fail, |()| Answer::Value(0)))
+    }
+
+    /// The kernel creates the socket's entry; Landlock decides where.
+    fn bind_path(&mut self, request: &Request<'_>, path: &[u8]) -> Handled {
+        let Ok(place) = resolve::place(request.target(), libc::AT_FDCWD, path) else {
+            return Ok(Answer::Continue);
+        };
+        let full = place.path();
+        let decision = self.domain.profile.decide_path(PathAction::Write, &full);
+        if decision.verdict != Verdict::Allow {
+            let event = self.file_event(request, PathAction::Write, &decision, &full, &full, path, false);
+            self.log(event);
+        }
+        Ok(if decision.verdict == Verdict::Deny { Answer::Fail(Errno::EACCES) } else { Answer::Continue })
+    }
+
+    fn listen(&mut self, request: &Request<'_>) -> Answer {
+        if self.domain.mode == Mode::Audit {
+            return Answer::Continue;
+        }
+        let inode = match self.inode(request) {
+            Ok(inode) => inode,
+            Err(errno) => return Answer::Fail(errno),
+        };
+        let Some(entry) = self.sockets.open.get(&inode) else {
+            // Listening again only changes the backlog; anything else was never handed out.
+            let settled = self.sockets.settled.contains(&inode);
+            return if settled { Answer::Value(0) } else { Answer::Fail(Errno::EINVAL) };
+        };
+        let inet = entry.family != AddressFamily::Unix;
+        if inet && !entry.bound_to_loopback {
+            // Without an address the kernel would listen on every one.
+            let mut event = self.event(request, Kind::Socket, Verdict::Deny);
+            event.target = Some(Target::named(TargetKind::Socket, b"listen on every address"));
+            event.rule = Some(builtin_rule("servers on addresses other than loopback"));
+            event.errno = Some("EACCES");
+            event.techniques = vec!["T1571"];
+            self.log(event);
+            return Answer::Fail(Errno::EACCES);
+        }
+        let backlog = Backlog::new(request.fd(1).clamp(0, 4096)).unwrap_or(Backlog::MAXCONN);
+        match listen(&entry.fd, backlog) {
+            Ok(()) => {
+                // The duplicate must not keep the port after the script closed it.
+                self.sockets.settle(inode);
+                if inet {
+                    self.sockets.listening.insert(inode);
+                }
+                Answer::Value(0)
+            }
+            Err(errno) => Answer::Fail(errno),
+        }
+    }
+
+    /// Whether one of the domain's own sockets listens there (proc_net_tcp(5)).
+    fn listens_on(&self, address: SocketAddr) -> bool {
+        if self.sockets.listening.is_empty() {
+            return false;
+        }
+        ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().any(|table| {
+            let text = fs::read_to_string(table).unwrap_or_default();
+            text.lines().skip(1).filter_map(listener_line).any(|(local, inode)| {
+                local.port() == address.port()
+                    && normal(local.ip()) == address.ip()
+                    && self.sockets.listening.contains(&inode)
+            })
+        })
+    }
+
+    /// A send with a destination, or with fast open, is a connection attempt. Inside a
+    /// domain no socket exists that could carry it, so "continue" can do no harm.
+    fn send(&self, request: &Request<'_>, address: Option<Address>, flags: u64) -> Handled {
+        let fast_open = flags as i32 & libc::MSG_FASTOPEN != 0;
+        let target = match address {
+            Some(Address::Inet(address)) => inet_target(address),
+            _ if fast_open => Target::named(TargetKind::Tcp, b"TCP fast open"),
+            _ => return Ok(Answer::Continue),
+        };
+        let errno = if fast_open { libc::EOPNOTSUPP } else { libc::EACCES };
+        let mut event = self.event(request, Kind::Connect, Verdict::Deny);
+        event.target = Some(target);
+        event.rule = Some(builtin_rule("sending to an address without a connection"));
+        event.errno = Some(errno_name(errno));
+        event.techniques = vec!["T1048"];
+        self.log(event);
+        Ok(self.unless_audit(Answer::Fail(Errno::from_raw(errno))))
+    }
+}
+
+fn message_address(request: &Request<'_>, header: &MsgHdr) -> Result<Option<Address>, Errno> {
+    let len = header.name_len as u32 as usize;
+    if header.name == 0 || !(2..=LARGEST_ADDRESS).contains(&len) {
+        return Ok(None);
+    }
+    Ok(Some(Address::parse(&request.memory().bytes(header.name, len)?)))
+}
+
+/// Where a connection is to go, as the guard holds it.
+enum Peer {
+    Inet(SocketAddr),
+    /// The very object that was decided on, not its name.
+    Unix(resolve::Object),
+}
+
+impl Peer {
+    fn connect(&self, fd: i32) -> Result<(), Errno> {
+        match self {
+            Peer::Inet(SocketAddr::V4(v4)) => connect(fd, &SockaddrIn::from(*v4)),
+            Peer::Inet(SocketAddr::V6(v6)) => connect(fd, &SockaddrIn6::from(*v6)),
+            Peer::Unix(object) => connect(fd, &UnixAddr::new(object.reopen_path().as_str())?),
+        }
+    }
+}
+
+fn describe_socket(family: i32, kind: i32, protocol: i32) -> String {
+    let family = match family {
+        libc::AF_INET => "inet".into(),
+        libc::AF_INET6 => "inet6".into(),
+        libc::AF_UNIX => "unix".into(),
+        libc::AF_NETLINK => "netlink".into(),
+        libc::AF_PACKET => "packet".into(),
+        libc::AF_ALG => "alg".into(),
+        libc::AF_VSOCK => "vsock".into(),
+        other => format!("family {other}"),
+    };
+    let kind_name = match kind {
+        libc::SOCK_STREAM => "stream".into(),
+        libc::SOCK_DGRAM => "datagram".into(),
+        libc::SOCK_RAW => "raw".into(),
+        libc::SOCK_SEQPACKET => "seqpacket".into(),
+        other => format!("type {other}"),
+    };
+    let what = match (kind, protocol) {
+        (libc::SOCK_DGRAM, libc::IPPROTO_UDP) => " (UDP)".to_owned(),
+        (libc::SOCK_DGRAM, 0) if family.starts_with("inet") => " (UDP)".to_owned(),
+        (_, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6) => format!(" (ICMP, protocol {protocol})"),
+        (_, libc::IPPROTO_UDPLITE) => format!(" (UDP-Lite, protocol {protocol})"),
+        (_, libc::IPPROTO_MPTCP) => format!(" (MPTCP, protocol {protocol})"),
+        (_, 0) => String::new(),
+        (_, other) => format!(" (protocol {other})"),
+    };
+    format!("socket {family} {kind_name}{what}")
+}
+
+fn connect_techniques(address: SocketAddr) -> Vec<&'static str> {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_link_local() => vec!["T1552.005"],
+        _ if address.port() == 53 => vec!["T1071.004"],
+        ip if ip.is_loopback() => vec!["T1046"],
+        _ => vec!["T1041"],
+    }
+}
+
+/// Local address and inode of a line that describes a listening socket.
+fn listener_line(line: &str) -> Option<(SocketAddr, u64)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    if *fields.get(3)? != "0A" {
+        return None;
+    }
+    let (ip, port) = fields.get(1)?.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    // Words of four bytes in the machine's byte order.
+    let words: Vec<[u8; 4]> = (0..ip.len() / 8)
+        .map(|i| u32::from_str_radix(ip.get(i * 8..i * 8 + 8)?, 16).ok().map(u32::to_ne_bytes))
+        .collect::<Option<_>>()?;
+    let ip: IpAddr = match words.as_slice() {
+        [v4] => Ipv4Addr::from(*v4).into(),
+        [a, b, c, d] => {
+            let mut octets = [0; 16];
+            for (i, word) in [a, b, c, d].into_iter().enumerate() {
+                octets[i * 4..i * 4 + 4].copy_from_slice(word);
+            }
+            Ipv6Addr::from(octets).into()
+        }
+        _ => return None,
+    };
+    Some((SocketAddr::new(ip, port), fields.get(9)?.parse().ok()?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_are_seen_as_what_they_are() {
+        let mut raw = vec![0u8; 28];
+        raw[0..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+        raw[2..4].copy_from_slice(&80u16.to_be_bytes());
+        raw[8..24].copy_from_slice(&"::ffff:169.254.169.254".parse::<Ipv6Addr>().unwrap().octets());
+        let Address::Inet(address) = Address::parse(&raw) else { panic!() };
+        assert_eq!(inet_target(address).address.unwrap(), "169.254.169.254:80");
+        let unix = [&(libc::AF_UNIX as u16).to_ne_bytes()[..], b"/run/x\0junk"].concat();
+        assert_eq!(Address::parse(&unix), Address::Path(b"/run/x".to_vec()));
+        let hidden = [&(libc::AF_UNIX as u16).to_ne_bytes()[..], b"\0name"].concat();
+        assert_eq!(Address::parse(&hidden), Address::Abstract(b"name".to_vec()));
+    }
+
+    #[test]
+    fn own_listeners_are_found_in_the_kernels_table() {
+        for bind_to in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(server) = std::net::TcpListener::bind(bind_to) else { continue };
+            let (address, inode) = (server.local_addr().unwrap(), fstat(&server).unwrap().st_ino);
+            let found = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().any(|table| {
+                fs::read_to_string(table).unwrap().lines().filter_map(listener_line).any(|l| l == (address, inode))
+            });
+            assert!(found, "{address}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_address_bytes_are_read(raw in proptest::collection::vec(any::<u8>(), 2..128)) {
+            let _ = Address::parse(&raw);
+        }
+    }
+}

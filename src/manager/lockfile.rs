@@ -1,0 +1,148 @@
+//! `package-lock.json`: what the project pinned for a place in `node_modules`, and
+//! through whom a package came in.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// Larger lockfiles are not read; the largest public ones have a few tens of MiB.
+const LARGEST: u64 = 256 << 20;
+
+/// The parts of a lockfile (version 2 and 3) that identity rests on.
+#[derive(Debug, Default, Deserialize)]
+pub struct Lockfile {
+    #[serde(default)]
+    packages: HashMap<String, Entry>,
+}
+
+/// One place of the tree.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// The real name, where the place is an alias (`npm:`).
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Subresource integrity.
+    #[serde(default)]
+    pub integrity: Option<String>,
+    /// Where it came from; absent for registry packages when npm was told to omit it.
+    #[serde(default)]
+    pub resolved: Option<String>,
+    #[serde(default)]
+    dependencies: BTreeMap<String, String>,
+    #[serde(default)]
+    dev_dependencies: BTreeMap<String, String>,
+    #[serde(default)]
+    optional_dependencies: BTreeMap<String, String>,
+    #[serde(default)]
+    peer_dependencies: BTreeMap<String, String>,
+}
+
+impl Lockfile {
+    /// Reads the lockfile of a project; an absent or unreadable one is empty, because
+    /// npm itself reports it.
+    pub fn load(project: &Path) -> Lockfile {
+        ["npm-shrinkwrap.json", "package-lock.json"]
+            .iter()
+            .map(|name| project.join(name))
+            .find(|p| p.metadata().is_ok_and(|m| m.is_file() && m.len() <= LARGEST))
+            .and_then(|p| std::fs::read(p).ok())
+            .and_then(|data| serde_json::from_slice(&data).ok())
+            .unwrap_or_default()
+    }
+
+    /// The entry for a place such as `node_modules/a/node_modules/@s/b`.
+    pub fn entry(&self, place: &str) -> Option<&Entry> {
+        self.packages.get(place)
+    }
+
+    /// Names of the packages from the project down to the one at `place`, which is not
+    /// among them: the shortest way on which it was asked for.
+    pub fn dependants(&self, place: &str) -> Vec<String> {
+        let mut came_from: HashMap<String, String> = HashMap::new();
+        let mut queue = VecDeque::from([String::new()]);
+        while let Some(at) = queue.pop_front() {
+            if at == place {
+                break;
+            }
+            let Some(entry) = self.packages.get(&at) else { continue };
+            let lists = [
+                &entry.dependencies,
+                &entry.optional_dependencies,
+                &entry.peer_dependencies,
+                &entry.dev_dependencies,
+            ];
+            for name in lists.into_iter().flat_map(BTreeMap::keys) {
+                if let Some(found) = self.find(&at, name)
+                    && !found.is_empty()
+                    && !came_from.contains_key(&found)
+                {
+                    came_from.insert(found.clone(), at.clone());
+                    queue.push_back(found);
+                }
+            }
+        }
+        let mut chain = Vec::new();
+        let mut at = place;
+        while let Some(parent) = came_from.get(at) {
+            chain.push(self.name_of(parent));
+            at = parent;
+        }
+        chain.reverse();
+        chain
+    }
+
+    fn name_of(&self, place: &str) -> String {
+        match place.rsplit_once("node_modules/") {
+            Some((_, name)) => name.to_owned(),
+            None => self.packages.get(place).and_then(|e| e.name.clone()).unwrap_or_else(|| ".".into()),
+        }
+    }
+
+    /// Node's resolution: the nearest `node_modules` upwards that has the name.
+    fn find(&self, from: &str, name: &str) -> Option<String> {
+        let mut base = from;
+        loop {
+            let place = if base.is_empty() {
+                format!("node_modules/{name}")
+            } else {
+                format!("{base}/node_modules/{name}")
+            };
+            if self.packages.contains_key(&place) {
+                return Some(place);
+            }
+            if base.is_empty() {
+                return None;
+            }
+            base = base.rfind("node_modules/").map_or("", |at| base[..at].trim_end_matches('/'));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_from_the_project_is_the_shortest() {
+        let lock: Lockfile = serde_json::from_str(
+            r#"{"packages": {
+                "": {"name": "app", "dependencies": {"b": "1", "c": "1"}},
+                "node_modules/b": {"version": "1.0.0", "dependencies": {"left-pad": "1"}},
+                "node_modules/c": {"version": "1.0.0", "dependencies": {"b": "1"}},
+                "node_modules/b/node_modules/left-pad": {"version": "1.3.0", "integrity": "sha512-x"},
+                "node_modules/orphan": {"version": "1.0.0"}
+            }}"#,
+        )
+        .unwrap();
+        assert_eq!(lock.dependants("node_modules/b/node_modules/left-pad"), ["app", "b"]);
+        assert_eq!(lock.dependants("node_modules/b"), ["app"]);
+        assert!(lock.dependants("node_modules/orphan").is_empty());
+        assert_eq!(lock.entry("node_modules/b/node_modules/left-pad").unwrap().integrity.as_deref(), Some("sha512-x"));
+    }
+}

@@ -1,0 +1,8 @@
+//! What npmguard knows about package managers: where npm is, how it is pinned to
+//! the stub, which package a script belongs to, and what its environment may hold.
+
+pub mod environment;
+pub mod identity;
+pub mod lockfile;
+pub mod npm;
+pub mod npmrc;
