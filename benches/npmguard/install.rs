@@ -89,7 +89,8 @@ pub(crate) fn measure(options: &Options) -> Result<Table> {
     }
     let run = |launcher: Launcher| {
         let fresh = fresh_project(options, project)?;
-        time(&mut launcher.command(fresh.path(), &cache), ACCEPTED)
+        let sample = time(&mut launcher.command(fresh.path(), &cache), ACCEPTED)?;
+        Ok(if matches!(launcher, Launcher::Bwrap) { sample.without_cpu() } else { sample })
     };
     let contestants = launchers
         .into_iter()

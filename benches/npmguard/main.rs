@@ -43,7 +43,7 @@ enum Subject {
 
 /// Measures npmguard against plain npm, strace, bubblewrap and a bare notification loop.
 #[derive(Parser)]
-#[command(name = "cargo bench --bench npmguard --")]
+#[command(bin_name = "cargo bench --bench npmguard --")]
 struct Options {
     /// What to measure [default: startup script notify]
     #[arg(value_enum)]
@@ -66,7 +66,7 @@ struct Options {
     /// Where temporary projects are made [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
-    /// Passed by `cargo bench`
+    /// Passed by `cargo bench`, and by it alone
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -98,7 +98,13 @@ fn npmguard() -> PathBuf {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    if !options.bench {
+        // `cargo test --all-targets` starts benches too, and wants no measurements.
+        eprintln!("bench: nothing measured: start this with `cargo bench --bench npmguard`");
+        return ExitCode::SUCCESS;
+    }
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");

@@ -27,6 +27,14 @@ pub(crate) struct Sample {
     pub(crate) own: f64,
 }
 
+impl Sample {
+    /// For a launcher that leaves without waiting for its child, as bubblewrap does: the
+    /// kernel then accounts the child's CPU time to nobody we can ask.
+    pub(crate) fn without_cpu(self) -> Self {
+        Self { cpu: f64::NAN, ..self }
+    }
+}
+
 /// The rounds of one contestant, or why there are none.
 pub(crate) struct Rounds {
     pub(crate) name: &'static str,

@@ -99,7 +99,11 @@ impl fmt::Display for Table {
         for row in &self.rows {
             write!(out, "  {:<26}", row.launcher)?;
             for cell in &row.cells {
-                write!(out, " {:>14.3}", cell.value)?;
+                if cell.value.is_nan() {
+                    write!(out, " {:>14}", "-")?;
+                } else {
+                    write!(out, " {:>14.3}", cell.value)?;
+                }
             }
             writeln!(
                 out,

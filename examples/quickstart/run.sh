@@ -108,7 +108,7 @@ fi
 stolen=0
 broken=0
 row() { printf '  %-42s %s\n' "$1" "$2"; }
-# taken WHAT YES|NO
+# verdict WHAT yes|no
 verdict() {
     if [ "$2" = yes ]; then stolen=$((stolen + 1)); row "$1" STOLEN; else row "$1" blocked; fi
 }
@@ -124,15 +124,19 @@ verdict "private key from ~/.ssh" "$(holds "decoy_ssh_$mark" "$loot")"
 verdict "GITHUB_TOKEN from the environment" "$(holds "ghp_decoy_$mark" "$loot")"
 verdict "git hook planted in the project" "$(is_there "$project/.git/hooks/pre-commit")"
 verdict "line added to ~/.bashrc" "$(holds 'color-stringz was here' "$home/.bashrc")"
+sleep 0.2 # a process that was killed needs a moment to be gone
 verdict "process left running" "$(alive)"
 # Nobody answers at a documentation address; what counts is whether the call got out.
 outcome=$(sed -n 's/^ *"connect": "\(.*\)".*/\1/p' "$loot" 2>/dev/null || :)
 case $outcome in
     "failed: EACCES" | "failed: EPERM" | "") verdict "connection to 203.0.113.10:443" no ;;
     "failed: ENETUNREACH" | "failed: EHOSTUNREACH")
-        if [ "$guard" = none ]; then row "connection to 203.0.113.10:443" "tried, this machine has no route"
-        else verdict "connection to 203.0.113.10:443" yes; fi ;;
-    "no answer") row "connection to 203.0.113.10:443" "ATTEMPTED (sent; nobody answers there)"; stolen=$((stolen + 1)) ;;
+        # It got past the guard, if there was one; that it led nowhere is this machine's doing.
+        if [ "$guard" = npmguard ]; then stolen=$((stolen + 1)); fi
+        row "connection to 203.0.113.10:443" "ATTEMPTED (no route from here)" ;;
+    "no answer")
+        stolen=$((stolen + 1))
+        row "connection to 203.0.113.10:443" "ATTEMPTED (sent, nobody answers there)" ;;
     *) verdict "connection to 203.0.113.10:443" yes ;;
 esac
 
