@@ -175,6 +175,7 @@ fn in_network(address: IpAddr, network: IpAddr, length: u8) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

@@ -2,8 +2,6 @@
 //! right kind, every pattern readable. All mistakes of a file are collected, so
 //! that one run shows them all; nothing is guessed and nothing unknown is skipped.
 
-use std::time::Duration;
-
 use super::address::ConnectPattern;
 use super::error::{Problem, did_you_mean, list_words};
 use super::groups;
@@ -13,6 +11,7 @@ use super::model::{
 use super::name::NamePattern;
 use super::package::PackageKey;
 use super::pattern::{Head, PathPattern};
+use super::quantity::{count, duration, size};
 use super::yaml::{self, Key, Node, Position, Value};
 
 /// More mistakes than this are one mistake.
@@ -376,56 +375,4 @@ fn check_exec_grant(text: &str, pattern: &PathPattern) -> Result<(), (String, St
         ));
     }
     Ok(())
-}
-
-fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    Some((number.parse().ok()?, unit.trim()))
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split_unit(text)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    number.checked_mul(seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs)
-}
-
-fn size(text: &str) -> Option<u64> {
-    let (number, unit) = split_unit(text)?;
-    let factor: u64 = match unit {
-        "" | "B" => 1,
-        "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" | "K" => 1 << 10,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1 << 30,
-        _ => return None,
-    };
-    number.checked_mul(factor)
-}
-
-fn count(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|count| *count > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantities() {
-        assert_eq!(duration("15m"), Some(Duration::from_secs(900)));
-        assert_eq!(duration("15"), None);
-        assert_eq!(duration("0s"), None);
-        assert_eq!(size("2GiB"), Some(2 << 30));
-        assert_eq!(size("1.5GiB"), None);
-        assert_eq!(size("99999999999GiB"), None);
-        assert_eq!(count("-1"), None);
-    }
 }

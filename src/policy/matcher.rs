@@ -124,6 +124,7 @@ pub(super) fn normal(path: &Path) -> Option<Cow<'_, [u8]>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
     use crate::policy::pattern::PathPattern;

@@ -17,6 +17,7 @@ mod name;
 mod package;
 mod pattern;
 mod profile;
+mod quantity;
 mod show;
 mod yaml;
 

@@ -63,15 +63,13 @@ pub enum FailOn {
 }
 
 macro_rules! words {
-    ($type:ty, $what:literal, { $($variant:ident => $word:literal),+ $(,)? }) => {
+    ($vis:vis $type:ty, $what:literal, { $($variant:ident => $word:literal),+ $(,)? }) => {
         impl $type {
-            /// Every value, in the order of the documentation.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// The words of the policy language, in the same order.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
+            /// The words of the policy language, in the order of the documentation.
+            $vis const WORDS: &'static [&'static str] = &[$($word),+];
 
             /// The word of the policy language.
-            pub fn as_str(self) -> &'static str {
+            $vis fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
         }
@@ -95,10 +93,10 @@ macro_rules! words {
     };
 }
 
-words!(Mode, "mode", { Enforce => "enforce", Audit => "audit" });
-words!(Verdict, "verdict", { Allow => "allow", Log => "log", Deny => "deny" });
-words!(PathAction, "action", { Read => "read", Write => "write", Exec => "exec" });
-words!(FailOn, "`fail-on` word", {
+words!(pub Mode, "mode", { Enforce => "enforce", Audit => "audit" });
+words!(pub Verdict, "verdict", { Allow => "allow", Log => "log", Deny => "deny" });
+words!(pub PathAction, "action", { Read => "read", Write => "write", Exec => "exec" });
+words!(pub FailOn, "`fail-on` word", {
     Denied => "denied",
     WouldDeny => "would_deny",
     Logged => "logged",
@@ -136,9 +134,13 @@ pub(super) enum Action {
     Env,
 }
 
-words!(Action, "action", {
+words!(pub(super) Action, "action", {
     Read => "read", Write => "write", Exec => "exec", Connect => "connect", Env => "env",
 });
+
+impl Action {
+    pub(super) const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Exec, Self::Connect, Self::Env];
+}
 
 impl From<PathAction> for Action {
     fn from(action: PathAction) -> Self {
@@ -226,7 +228,7 @@ pub(super) enum Run {
     Always,
 }
 
-words!(Run, "value", { Never => "never", Always => "always" });
+words!(pub(super) Run, "value", { Never => "never", Always => "always" });
 
 /// Whether `root` falls through to `scripts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +237,7 @@ pub(super) enum RootBase {
     None,
 }
 
-words!(RootBase, "section", { Scripts => "scripts", None => "none" });
+words!(pub(super) RootBase, "section", { Scripts => "scripts", None => "none" });
 
 /// One entry of `packages`.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::address::ConnectPattern;
 use super::decide::{ConnectRules, Decision, EnvRules, Limits, PathRules, Profile, Ranked};
 use super::decode::{group_name, package_pointer};
 use super::error::{PolicyError, Problem};
-use super::grants::{self, Form};
+use super::grants::{self, Form, KernelGrants};
 use super::groups::{self, Members, Variables};
 use super::load::{Layer, Policy};
 use super::matcher::{PathSet, PathSetBuilder};
@@ -83,18 +83,19 @@ impl Policy {
     /// What this policy says about one subject.
     pub fn profile(&self, subject: &Subject, vars: &Variables) -> Result<Profile, PolicyError> {
         let sets = self.rule_sets(subject);
-        let mut all = Vec::with_capacity(3);
-        for action in PathAction::ALL {
-            let (rules, forms) = path_rules(&sets, (*action).into(), vars)?;
-            let outcome = grants::compute(*action, &rules, &forms)?;
-            all.push((rules, outcome));
-        }
-        let mut grants = grants::KernelGrants::default();
-        let [read, write, exec] = <[_; 3]>::try_from(all).unwrap_or_else(|_| unreachable!("three actions"));
-        grants.read = read.1.grants;
-        grants.write = write.1.grants;
-        grants.exec = exec.1.grants;
-        grants.exec_except = exec.1.except;
+        let paths = |action: PathAction| -> Result<_, PolicyError> {
+            let (rules, forms) = path_rules(&sets, action.into(), vars)?;
+            let outcome = grants::compute(action, &rules, &forms)?;
+            Ok((rules, outcome))
+        };
+        let (read, write, exec) =
+            (paths(PathAction::Read)?, paths(PathAction::Write)?, paths(PathAction::Exec)?);
+        let grants = KernelGrants {
+            read: read.1.grants,
+            write: write.1.grants,
+            exec: exec.1.grants,
+            exec_except: exec.1.except,
+        };
         Ok(Profile {
             subject: subject.clone(),
             vars: vars.clone(),

@@ -32,7 +32,7 @@ pub fn show(policy: &Policy, subject: &Subject, vars: &Variables) -> Result<Stri
     }
     for action in Action::ALL {
         let _ = writeln!(text, "\n{action}");
-        rules(&mut text, &profile, &sets, *action);
+        rules(&mut text, &profile, &sets, action);
     }
     limits(&mut text, &profile);
     Ok(text)
