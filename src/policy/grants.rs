@@ -1,0 +1,237 @@
+//! Which parts of a profile the kernel can be told exactly. Landlock knows trees
+//! and files to allow and nothing to deny, so a grant is handed to it only when no
+//! overriding deny can match inside; what is left out is decided call by call by
+//! the guard. Execution cannot be decided call by call: there, what cannot be
+//! expressed is an error that names both rules.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::decide::PathRules;
+use super::error::{PolicyError, Problem};
+use super::model::{PathAction, Verdict};
+use super::pattern::{Resolved, Shape, within};
+use super::yaml::Position;
+
+/// One thing to allow. Neither its existence nor its kind has been checked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Grant {
+    /// The path and everything below; it may turn out to be a single file.
+    Tree(PathBuf),
+    /// This one file.
+    File(PathBuf),
+    /// Only the directory itself, to be listed.
+    Dir(PathBuf),
+}
+
+/// What the kernel can be told about a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KernelGrants {
+    /// To be opened for reading.
+    pub read: Vec<Grant>,
+    /// To be written, created, removed.
+    pub write: Vec<Grant>,
+    /// To be executed.
+    pub exec: Vec<Grant>,
+    /// Files inside `exec` trees that must not be executed.
+    pub exec_except: Vec<PathBuf>,
+}
+
+/// A resolved pattern and where it comes from.
+pub(super) struct Form {
+    pub(super) rank: u32,
+    pub(super) list: u32,
+    pub(super) negated: bool,
+    pub(super) resolved: Resolved,
+    pub(super) at: Position,
+    pub(super) text: Box<str>,
+}
+
+/// The answer to "does a kernel grant hold this path".
+#[derive(Debug, Default)]
+pub(super) struct Coverage {
+    trees: HashSet<Box<[u8]>>,
+    exact: HashSet<Box<[u8]>>,
+    except: HashSet<Box<[u8]>>,
+}
+
+impl Coverage {
+    pub(super) fn holds(&self, path: &[u8]) -> bool {
+        !within(PROC, path)
+            && !self.except.contains(path)
+            && (self.exact.contains(path) || self.in_tree(path))
+    }
+
+    fn in_tree(&self, path: &[u8]) -> bool {
+        let ancestors = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
+        !self.trees.is_empty() && ancestors.chain([path]).any(|ancestor| self.trees.contains(ancestor))
+    }
+}
+
+/// What one action can tell the kernel.
+pub(super) struct Outcome {
+    pub(super) grants: Vec<Grant>,
+    pub(super) except: Vec<PathBuf>,
+    pub(super) coverage: Coverage,
+}
+
+/// Always decided call by call: which process a file there belongs to is not in its path.
+const PROC: &[u8] = b"/proc";
+
+/// The rules of one action, sorted by what they do to a tree.
+struct Rules<'a> {
+    action: PathAction,
+    rules: &'a PathRules,
+    /// Deny patterns that are not single files (those are looked up instead, for `exec`).
+    denies: Vec<&'a Form>,
+    exceptions: Vec<&'a Form>,
+}
+
+/// Works out the grants of one action.
+pub(super) fn compute(action: PathAction, rules: &PathRules, forms: &[Form]) -> Result<Outcome, PolicyError> {
+    let verdict =
+        |form: &Form| rules.ranked.decisions.get(form.rank as usize).map(|decision| decision.verdict);
+    let is_deny = |form: &&Form| !form.negated && verdict(form) == Some(Verdict::Deny);
+    let exact = |form: &&Form| matches!(form.resolved.shape, Shape::Literal | Shape::Directory);
+    let all = Rules {
+        action,
+        rules,
+        denies: forms
+            .iter()
+            .filter(is_deny)
+            .filter(|form| action != PathAction::Exec || !exact(form))
+            .collect(),
+        exceptions: forms.iter().filter(|form| form.negated).collect(),
+    };
+    let positive = || forms.iter().filter(|form| !form.negated && verdict(form) != Some(Verdict::Deny));
+
+    let mut coverage = Coverage::default();
+    let mut trees: Vec<&[u8]> = Vec::new();
+    if rules.ranked.default.verdict != Verdict::Deny && all.default_grants()? {
+        trees.push(b"");
+    }
+    for form in positive().filter(|form| form.resolved.shape == Shape::Tree) {
+        let base = &*form.resolved.base;
+        if !within(PROC, base) && !trees.contains(&base) && all.tree_grants(form)? {
+            trees.push(base);
+        }
+    }
+    // Outermost first, so that what lies inside another tree is seen and left out.
+    trees.sort_by_key(|base| base.len());
+    let mut grants = Vec::new();
+    for base in trees {
+        if !coverage.in_tree(base) {
+            coverage.trees.insert(base.into());
+            grants.push(Grant::Tree(path(base)));
+        }
+    }
+    for form in positive().filter(exact) {
+        let base = &*form.resolved.base;
+        let redundant = within(PROC, base) || coverage.exact.contains(base) || coverage.in_tree(base);
+        if redundant || rules.decide_bytes(base).verdict == Verdict::Deny {
+            continue;
+        }
+        match form.resolved.shape {
+            Shape::Directory if action == PathAction::Exec => continue,
+            Shape::Directory => grants.push(Grant::Dir(path(base))),
+            _ => grants.push(Grant::File(path(base))),
+        }
+        coverage.exact.insert(base.into());
+    }
+    let mut except = Vec::new();
+    if action == PathAction::Exec {
+        for form in forms.iter().filter(is_deny).filter(exact) {
+            let base = &*form.resolved.base;
+            if coverage.in_tree(base)
+                && rules.decide_bytes(base).verdict == Verdict::Deny
+                && coverage.except.insert(base.into())
+            {
+                except.push(path(base));
+            }
+        }
+    }
+    Ok(Outcome { grants, except, coverage })
+}
+
+fn path(base: &[u8]) -> PathBuf {
+    if base.is_empty() { "/".into() } else { Path::new(OsStr::from_bytes(base)).into() }
+}
+
+/// Whether a pattern may match at or below `tree`; errs on the side of yes.
+fn may_match_in(pattern: &Resolved, tree: &[u8]) -> bool {
+    match pattern.shape {
+        Shape::Literal | Shape::Directory => within(tree, &pattern.base),
+        Shape::Tree | Shape::Glob(_) => within(tree, &pattern.base) || within(&pattern.base, tree),
+    }
+}
+
+impl Rules<'_> {
+    /// Whether `!` patterns take the whole tree out of this deny's list.
+    fn excepted(&self, deny: &Form, tree: &[u8]) -> bool {
+        self.exceptions.iter().any(|exception| {
+            exception.list == deny.list
+                && exception.resolved.shape == Shape::Tree
+                && within(&exception.resolved.base, tree)
+        })
+    }
+
+    fn overriding<'s>(&'s self, rank: u32, tree: &'s [u8]) -> impl Iterator<Item = &'s Form> + 's {
+        self.denies.iter().copied().filter(move |deny| {
+            deny.rank < rank && may_match_in(&deny.resolved, tree) && !self.excepted(deny, tree)
+        })
+    }
+
+    fn default_grants(&self) -> Result<bool, PolicyError> {
+        let Some(deny) = self.overriding(u32::MAX, b"").next() else { return Ok(true) };
+        if self.action != PathAction::Exec {
+            return Ok(false);
+        }
+        let default = &self.rules.ranked.default;
+        Err(self.conflict(deny, &format!("`{}`", default.verdict), &default.rule.to_string()))
+    }
+
+    fn tree_grants(&self, form: &Form) -> Result<bool, PolicyError> {
+        let base = &*form.resolved.base;
+        let mut taken_out = self.exceptions.iter().filter(|exception| exception.list == form.list);
+        if taken_out.any(|exception| may_match_in(&exception.resolved, base)) {
+            return Ok(false);
+        }
+        let mut inside = None;
+        for deny in self.overriding(form.rank, base) {
+            if deny.resolved.shape == Shape::Tree && within(&deny.resolved.base, base) {
+                // Nothing is left of this grant.
+                return Ok(false);
+            }
+            inside = inside.or(Some(deny));
+        }
+        match inside {
+            None => Ok(true),
+            Some(_) if self.action != PathAction::Exec => Ok(false),
+            Some(deny) => {
+                let rule = self.rules.ranked.decisions.get(form.rank as usize);
+                let place = rule.map(|decision| decision.rule.to_string()).unwrap_or_default();
+                Err(self.conflict(deny, &format!("`{}`", form.text), &place))
+            }
+        }
+    }
+
+    fn conflict(&self, deny: &Form, granted: &str, granted_at: &str) -> PolicyError {
+        let rule = self.rules.ranked.decisions.get(deny.rank as usize).map(|decision| decision.rule.clone());
+        let (file, pointer) =
+            rule.map(|rule| (rule.source.clone(), rule.pointer.clone())).unwrap_or_default();
+        Problem {
+            file,
+            line: deny.at.line,
+            column: deny.at.column,
+            message: format!(
+                "`{}` in `{pointer}` denies part of what {granted} ({granted_at}) allows to execute, \
+                 and the kernel cannot take a pattern out of a tree",
+                deny.text
+            ),
+            hint: Some("name the denied programs one by one (`/usr/bin/x`), or allow less".into()),
+        }
+        .into()
+    }
+}

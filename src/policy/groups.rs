@@ -1,0 +1,333 @@
+//! The one place where `{groups}` and `{variables}` are defined. A group is a
+//! name, a sentence and its patterns; nothing else in the program may hard-code
+//! a list of programs, files or variable names. The lists start from what 182
+//! honest packages needed and from the union of what other guards protect.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::error::did_you_mean;
+use super::model::Action;
+use super::pattern::{PathPattern, Resolved, Shape};
+
+// One item a line would make the lists three times as long.
+#[rustfmt::skip]
+pub(super) mod lists;
+
+pub(super) use lists::GROUPS;
+
+/// The values of the variables for one run of one subject.
+#[derive(Debug, Clone, Default)]
+pub struct Variables {
+    /// `{home}`: the user's home directory.
+    pub home: Option<PathBuf>,
+    /// `{project}`: the directory of the project.
+    pub project: PathBuf,
+    /// `{package}`: the directory of the package whose script runs.
+    pub package: PathBuf,
+    /// `{node_modules}`: the `node_modules` directories above the package.
+    pub node_modules: Vec<PathBuf>,
+    /// `{tmp}`: the private temporary directory.
+    pub tmp: PathBuf,
+    /// `{cache}`: the user's cache directory; `None` means `{home}/.cache`.
+    pub cache: Option<PathBuf>,
+    /// `{node}`: the node binary and its install prefix.
+    pub node: Vec<PathBuf>,
+    /// `{toolchain}`: compilers and tools outside the system directories.
+    pub toolchain: Vec<PathBuf>,
+    /// The directories of `PATH`; program groups are looked for here too.
+    pub path_dirs: Vec<PathBuf>,
+    /// `{manager-state}`: caches and logs of the package manager.
+    pub manager_state: Vec<PathBuf>,
+}
+
+/// What a group holds.
+pub(super) enum Members {
+    /// Path patterns.
+    Paths(&'static [&'static str]),
+    /// Program names, looked for in every directory that holds programs.
+    Programs(&'static [&'static str]),
+    /// Environment variable name patterns.
+    Names(&'static [&'static str]),
+    /// Hosts that the launcher fills in.
+    Hosts,
+}
+
+/// A named list.
+pub(super) struct Group {
+    pub(super) name: &'static str,
+    pub(super) doc: &'static str,
+    pub(super) members: Members,
+}
+
+/// A variable: its name, its sentence, and whether it stands for whole trees when it stands alone.
+struct Variable {
+    name: &'static str,
+    doc: &'static str,
+    trees: bool,
+}
+
+const VARIABLES: &[Variable] = &[
+    Variable { name: "home", doc: "the user's home directory", trees: false },
+    Variable { name: "project", doc: "the project's directory", trees: false },
+    Variable { name: "package", doc: "the directory of the package whose script runs", trees: false },
+    Variable { name: "node_modules", doc: "every node_modules directory above the package", trees: false },
+    Variable { name: "tmp", doc: "the private temporary directory of this script", trees: false },
+    Variable {
+        name: "cache",
+        doc: "the user's cache directory ($XDG_CACHE_HOME or {home}/.cache)",
+        trees: false,
+    },
+    Variable { name: "node", doc: "the node binary and its install prefix; alone: whole trees", trees: true },
+    Variable {
+        name: "toolchain",
+        doc: "compilers and tools outside the system; alone: whole trees",
+        trees: true,
+    },
+    Variable {
+        name: "manager-state",
+        doc: "the package manager's caches and logs; alone: whole trees",
+        trees: true,
+    },
+];
+
+/// Where programs live when `PATH` says nothing.
+const PROGRAM_DIRS: &[&str] =
+    &["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/local/sbin"];
+
+/// The group of this name.
+pub(super) fn group(name: &str) -> Option<&'static Group> {
+    GROUPS.iter().find(|group| group.name == name)
+}
+
+fn variable(name: &str) -> Option<&'static Variable> {
+    VARIABLES.iter().find(|variable| variable.name == name)
+}
+
+/// Checks that `{name}` exists and fits the action; the error is the sentence and the hint.
+pub(super) fn check_name(name: &str, action: Action, bare: bool) -> Result<(), (String, String)> {
+    if variable(name).is_some() {
+        return match action {
+            Action::Env => Err((
+                format!("`{{{name}}}` is a path, but `env` takes variable names"),
+                "write a name such as `NPM_TOKEN`, or the group `{credentials}`".into(),
+            )),
+            _ => Ok(()),
+        };
+    }
+    let Some(group) = group(name) else {
+        let known = VARIABLES.iter().map(|v| v.name).chain(GROUPS.iter().map(|g| g.name));
+        let suggestion =
+            did_you_mean(name, known).map(|word| format!("did you mean `{{{word}}}`? ")).unwrap_or_default();
+        return Err((
+            format!("unknown variable or group `{{{name}}}`"),
+            format!("{suggestion}`npmguard policy show --groups` lists them all"),
+        ));
+    };
+    let (holds, fits) = match group.members {
+        Members::Paths(_) => ("paths", !matches!(action, Action::Env | Action::Connect)),
+        Members::Programs(_) => ("programs", !matches!(action, Action::Env | Action::Connect)),
+        Members::Names(_) => ("variable names", action == Action::Env),
+        Members::Hosts => ("hosts", action == Action::Connect),
+    };
+    if !fits {
+        return Err((
+            format!("`{{{name}}}` is a group of {holds}, which `{action}` does not take"),
+            "`npmguard policy show --groups` says what each group holds".into(),
+        ));
+    }
+    if !bare {
+        return Err((
+            format!("`{{{name}}}` is a group and cannot be followed by a path"),
+            "groups stand alone; variables such as `{project}` can be continued".into(),
+        ));
+    }
+    Ok(())
+}
+
+impl Variables {
+    fn values(&self, name: &str) -> Vec<PathBuf> {
+        let one = |path: &PathBuf| vec![path.clone()];
+        let values = match name {
+            "home" => self.home.iter().cloned().collect(),
+            "project" => one(&self.project),
+            "package" => one(&self.package),
+            "node_modules" => self.node_modules.clone(),
+            "tmp" => one(&self.tmp),
+            "cache" => match (&self.cache, &self.home) {
+                (Some(cache), _) => one(cache),
+                (None, Some(home)) => vec![home.join(".cache")],
+                (None, None) => Vec::new(),
+            },
+            "node" => self.node.clone(),
+            "toolchain" => self.toolchain.clone(),
+            "manager-state" => self.manager_state.clone(),
+            _ => Vec::new(),
+        };
+        // An empty or relative value would turn a grant for a directory into one for everything.
+        values.into_iter().filter(|path| path.is_absolute()).collect()
+    }
+
+    /// Every directory that may hold programs: `PATH`, then the standard ones.
+    fn program_dirs(&self) -> Vec<PathBuf> {
+        let mut dirs: Vec<PathBuf> = Vec::with_capacity(self.path_dirs.len() + PROGRAM_DIRS.len());
+        let all = self.path_dirs.iter().cloned().chain(PROGRAM_DIRS.iter().map(PathBuf::from));
+        for dir in all.filter(|dir| dir.is_absolute()) {
+            if !dirs.contains(&dir) {
+                dirs.push(dir);
+            }
+        }
+        dirs
+    }
+
+    /// A path pattern with its variables and groups replaced by their values.
+    pub(super) fn resolve(&self, pattern: &PathPattern) -> Vec<Resolved> {
+        let super::pattern::Head::Name(name) = &pattern.head else {
+            return pattern.resolve_under(None).collect();
+        };
+        if let Some(variable) = variable(name) {
+            let values = self.values(name);
+            if pattern.tails.is_empty() {
+                let shape = if variable.trees { Shape::Tree } else { Shape::Literal };
+                return values.iter().map(|value| literal(value, shape.clone())).collect();
+            }
+            return values
+                .iter()
+                .flat_map(|value| pattern.resolve_under(Some(value)).collect::<Vec<_>>())
+                .collect();
+        }
+        match group(name).map(|group| &group.members) {
+            Some(Members::Paths(patterns)) => patterns
+                .iter()
+                .filter_map(|text| PathPattern::parse(text).ok())
+                .flat_map(|pattern| self.resolve(&pattern))
+                .collect(),
+            Some(Members::Programs(names)) => {
+                let dirs = self.program_dirs();
+                names
+                    .iter()
+                    .flat_map(|name| dirs.iter().map(move |dir| literal(&dir.join(name), Shape::Literal)))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The variable that names the longest part of this path, and the rest, for hints.
+    pub(super) fn tokenise(&self, path: &std::path::Path) -> Option<(&'static str, PathBuf)> {
+        const ORDER: [&str; 6] = ["package", "tmp", "node_modules", "cache", "project", "home"];
+        ORDER
+            .iter()
+            .flat_map(|name| self.values(name).into_iter().map(move |value| (*name, value)))
+            .filter(|(_, value)| value.parent().is_some())
+            .filter_map(|(name, value)| {
+                let rest = path.strip_prefix(&value).ok()?.to_path_buf();
+                Some((name, rest, value.as_os_str().len()))
+            })
+            // The first of equals: `{package}` before `{project}` when they are one directory.
+            .min_by_key(|(_, _, length)| std::cmp::Reverse(*length))
+            .map(|(name, rest, _)| (name, rest))
+    }
+}
+
+fn literal(path: &std::path::Path, shape: Shape) -> Resolved {
+    use std::os::unix::ffi::OsStrExt;
+    Resolved { base: super::pattern::trim(path.as_os_str().as_bytes()).into(), shape }
+}
+
+/// What `npmguard policy show --groups` prints.
+pub fn show_groups() -> String {
+    let mut text = String::from("variables\n");
+    for variable in VARIABLES {
+        let _ = writeln!(text, "  {:<20} {}", format!("{{{}}}", variable.name), variable.doc);
+    }
+    text.push_str("\ngroups\n");
+    for group in GROUPS {
+        let _ = writeln!(text, "  {:<20} {}", format!("{{{}}}", group.name), group.doc);
+        let (what, members) = match group.members {
+            Members::Paths(members) => ("paths", members),
+            Members::Programs(members) => ("programs", members),
+            Members::Names(members) => ("names", members),
+            Members::Hosts => ("hosts", &[][..]),
+        };
+        let mut line = format!("    {what}:");
+        for member in members {
+            if line.len() + member.len() > 98 {
+                let _ = writeln!(text, "{line}");
+                line = "     ".into();
+            }
+            line.push(' ');
+            line.push_str(member);
+        }
+        if members.is_empty() {
+            line.push_str(" known to the launcher");
+        }
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::policy::name::NamePattern;
+
+    #[test]
+    fn every_group_member_is_a_valid_pattern_and_only_globs_where_globs_may_be() {
+        for group in GROUPS {
+            match group.members {
+                Members::Paths(patterns) => {
+                    for text in patterns {
+                        let pattern =
+                            PathPattern::parse(text).unwrap_or_else(|e| panic!("{}: {e:?}", group.name));
+                        if let super::super::pattern::Head::Name(name) = &pattern.head {
+                            assert!(variable(name).is_some(), "{}: {text} nests groups", group.name);
+                        }
+                        let may_glob = group.name.ends_with("secrets");
+                        assert!(may_glob || !pattern.is_complex(), "{}: {text} is not exact", group.name);
+                    }
+                }
+                Members::Names(names) => {
+                    for text in names {
+                        NamePattern::parse(text).unwrap();
+                    }
+                }
+                Members::Programs(names) => assert!(names.iter().all(|name| !name.contains(['/', '*']))),
+                Members::Hosts => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_is_in_one_verdict_only() {
+        let members = |name| match group(name).unwrap().members {
+            Members::Programs(names) => names,
+            _ => panic!("{name} holds no programs"),
+        };
+        let denied = [
+            "network-tools",
+            "privilege-tools",
+            "cloud-clis",
+            "ai-clis",
+            "container-clis",
+            "schedulers",
+            "secret-scanners",
+        ];
+        for good in ["shells", "coreutils", "compilers", "interpreters", "archivers", "process-tools"] {
+            for bad in denied {
+                for name in members(good) {
+                    assert!(!members(bad).contains(name), "{name} is in {good} and {bad}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_variable_without_a_value_or_with_a_relative_one_vanishes() {
+        let vars = Variables { project: "relative".into(), ..Variables::default() };
+        for text in ["{home}/**", "{cache}/**", "{project}/**", "{package}/**", "{tmp}"] {
+            assert_eq!(vars.resolve(&PathPattern::parse(text).unwrap()), [], "{text}");
+        }
+    }
+}

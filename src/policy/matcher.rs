@@ -1,0 +1,212 @@
+//! A set of resolved path patterns, each with a rank, and the question which of
+//! them match a path. Literals and trees are hash lookups of the path and its
+//! ancestors; globs are asked only for paths below their own base directory.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use globset::{Candidate, GlobSet, GlobSetBuilder};
+
+use super::pattern::{Resolved, Shape, add_globs, trim};
+
+/// Patterns by base directory.
+#[derive(Debug, Default)]
+pub(super) struct PathSet {
+    nodes: HashMap<Box<[u8]>, Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Ranks of patterns that match exactly here, ascending.
+    exact: Vec<u32>,
+    /// Ranks of patterns that match here and everywhere below, ascending.
+    tree: Vec<u32>,
+    /// Globs over what lies below, and the rank of each.
+    globs: Option<Box<(GlobSet, Vec<u32>)>>,
+}
+
+/// Collects patterns for a [`PathSet`].
+#[derive(Default)]
+pub(super) struct PathSetBuilder {
+    nodes: HashMap<Box<[u8]>, Node>,
+    globs: HashMap<Box<[u8]>, (GlobSetBuilder, Vec<u32>)>,
+}
+
+impl PathSetBuilder {
+    /// Adds a pattern; ranks must be added in ascending order.
+    pub(super) fn add(&mut self, rank: u32, pattern: Resolved) -> Result<(), globset::Error> {
+        match pattern.shape {
+            Shape::Literal | Shape::Directory => self.nodes.entry(pattern.base).or_default().exact.push(rank),
+            Shape::Tree => self.nodes.entry(pattern.base).or_default().tree.push(rank),
+            Shape::Glob(glob) => {
+                let (set, ranks) =
+                    self.globs.entry(pattern.base).or_insert_with(|| (GlobSetBuilder::new(), Vec::new()));
+                let added = add_globs(set, &glob)?;
+                ranks.extend(std::iter::repeat_n(rank, added));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn build(mut self) -> Result<PathSet, globset::Error> {
+        for (base, (set, ranks)) in self.globs {
+            self.nodes.entry(base).or_default().globs = Some(Box::new((set.build()?, ranks)));
+        }
+        Ok(PathSet { nodes: self.nodes })
+    }
+}
+
+impl PathSet {
+    /// The lowest rank that matches `path` and that `accept` does not refuse.
+    pub(super) fn best(&self, path: &[u8], accept: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut best: Option<u32> = None;
+        let mut consider = |ranks: &[u32]| {
+            for &rank in ranks {
+                if best.is_some_and(|best| best <= rank) {
+                    break;
+                }
+                if accept(rank) {
+                    best = Some(rank);
+                    break;
+                }
+            }
+        };
+        for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            let Some(node) = self.nodes.get(&path[..at]) else { continue };
+            consider(&node.tree);
+            if let Some((set, ranks)) = node.globs.as_deref() {
+                let mut hits = Vec::new();
+                set.matches_candidate_into(&Candidate::from_bytes(&path[at + 1..]), &mut hits);
+                for hit in hits {
+                    consider(&ranks[hit..=hit]);
+                }
+            }
+        }
+        if let Some(node) = self.nodes.get(path) {
+            consider(&node.tree);
+            consider(&node.exact);
+        }
+        best
+    }
+
+    pub(super) fn matches(&self, path: &[u8]) -> bool {
+        self.best(path, |_| true).is_some()
+    }
+}
+
+/// The form in which paths are compared: absolute, single slashes, no `.`, no slash at the end.
+/// `None` for what cannot be compared: relative paths and `..`.
+pub(super) fn normal(path: &Path) -> Option<Cow<'_, [u8]>> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return None;
+    }
+    let trimmed = trim(bytes);
+    let mut plain = true;
+    for part in trimmed.split(|byte| *byte == b'/').skip(1) {
+        match part {
+            b".." => return None,
+            b"" | b"." => plain = false,
+            _ => {}
+        }
+    }
+    if plain {
+        return Some(Cow::Borrowed(trimmed));
+    }
+    let mut clean = Vec::with_capacity(trimmed.len());
+    for part in trimmed.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        clean.push(b'/');
+        clean.extend_from_slice(part);
+    }
+    Some(Cow::Owned(clean))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::policy::pattern::PathPattern;
+    use std::ffi::OsStr;
+
+    fn set(patterns: &[&str]) -> PathSet {
+        let mut builder = PathSetBuilder::default();
+        for (text, rank) in patterns.iter().zip(0..) {
+            for resolved in PathPattern::parse(text).unwrap().resolve_under(None) {
+                builder.add(rank, resolved).unwrap();
+            }
+        }
+        builder.build().unwrap()
+    }
+
+    fn matches(pattern: &str, path: &str) -> bool {
+        set(&[pattern]).matches(&normal(Path::new(path)).unwrap())
+    }
+
+    #[test]
+    fn the_pattern_language() {
+        for (pattern, path, expected) in [
+            ("/a/**", "/a", true),
+            ("/a/**", "/a/b/c", true),
+            ("/a/**", "/ab", false),
+            ("/a/", "/a", true),
+            ("/a/", "/a/b", false),
+            ("/a", "/a", true),
+            ("/", "/", true),
+            ("/", "/a", false),
+            ("/**", "/", true),
+            ("/**", "/a/b", true),
+            ("/a/*", "/a/b", true),
+            ("/a/*", "/a/b/c", false),
+            ("/a/*", "/a", false),
+            ("/a/*.js", "/a/.x.js", true),
+            ("/a/**/c", "/a/c", true),
+            ("/a/**/c", "/a/b/b/c", true),
+            ("/a/*/c/**", "/a/b/c", true),
+            ("/a/*/c/**", "/a/b/c/d", true),
+            ("/a/*/c/**", "/a/b", false),
+            ("**/.env*", "/.env", true),
+            ("**/.env*", "/x/y/.env.local", true),
+            ("**/.env*", "/x/y.env", false),
+            ("/a/?", "/a/b", true),
+            ("/a/[bc]", "/a/c", true),
+            ("/a/[!bc]", "/a/c", false),
+            ("/{a,b}/c", "/b/c", true),
+            ("/a\\*", "/a*", true),
+            ("/a\\*", "/ab", false),
+        ] {
+            assert_eq!(matches(pattern, path), expected, "{pattern} over {path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_are_not_utf8_are_matched_byte_for_byte() {
+        let odd = Path::new(OsStr::from_bytes(b"/a/\xff\xfe/x.js"));
+        assert!(set(&["/a/**"]).matches(&normal(odd).unwrap()));
+        assert!(set(&["/a/*/x.js"]).matches(&normal(odd).unwrap()));
+        assert!(set(&["/a/**/*.js"]).matches(&normal(odd).unwrap()));
+        assert!(!set(&["/b/**"]).matches(&normal(odd).unwrap()));
+    }
+
+    #[test]
+    fn the_lowest_rank_wins_and_can_be_refused() {
+        let set = set(&["/a/b", "/a/**", "/**", "/a/*"]);
+        assert_eq!(set.best(b"/a/b", |_| true), Some(0));
+        assert_eq!(set.best(b"/a/b", |rank| rank > 0), Some(1));
+        assert_eq!(set.best(b"/a/b", |rank| rank > 1), Some(2));
+        assert_eq!(set.best(b"/a/b", |rank| rank > 2), Some(3));
+        assert_eq!(set.best(b"/a/b", |_| false), None);
+    }
+
+    #[test]
+    fn paths_are_compared_in_one_form() {
+        let form = |path| normal(Path::new(path)).map(|bytes| String::from_utf8(bytes.into_owned()).unwrap());
+        assert_eq!(form("/a//b/./c/"), Some("/a/b/c".into()));
+        assert_eq!(form("/"), Some(String::new()));
+        assert_eq!(form("/a/../b"), None);
+        assert_eq!(form("a"), None);
+        assert_eq!(form(""), None);
+        assert_eq!(form("/a/..b"), Some("/a/..b".into()));
+    }
+}
