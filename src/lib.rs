@@ -5,6 +5,11 @@
 //! command line ([`cli`]) → [`policy`] → [`launch`] → [`sandbox`] → [`guard`] →
 //! [`event`] → [`report`]. A module only calls downstream, or a type that both share.
 
+pub mod cli;
 pub mod event;
+pub mod guard;
+pub mod launch;
+pub mod manager;
 pub mod policy;
 pub mod report;
+pub mod sandbox;

@@ -5,7 +5,6 @@
 //! denied parts, procfs), the guard opens it with the caller's flags and injects the
 //! descriptor. Everything else is refused.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;

@@ -35,6 +35,8 @@ use crate::sandbox::notify::{Listener, Notification, OnExec};
 use crate::sandbox::process_memory::Memory;
 use crate::sandbox::syscall::{self, Call, Entry};
 
+pub use process::descends_from;
+pub use resolve::own_fd;
 use resolve::Target;
 
 /// Whose rules a domain runs under.
@@ -180,6 +182,7 @@ pub fn serve(domain: Domain, mut confined: Confined, client: Option<OwnedFd>, wa
     let mut ended: Option<Ended> = None;
     let started = Instant::now();
     let mut timed_out = false;
+    let mut stopped_for_breach = false;
     loop {
         let deadline = wall.filter(|_| !timed_out && ended.is_none()).map(|w| w.saturating_sub(started.elapsed()));
         let timeout = deadline.map_or(PollTimeout::NONE, |d| {
@@ -199,6 +202,14 @@ pub fn serve(domain: Domain, mut confined: Confined, client: Option<OwnedFd>, wa
         {
             confined.terminate();
             g.domain.breach.raise(format!("the guard of {} failed: {error}", g.domain.package.label()));
+        }
+        if let Some(g) = &guard
+            && g.domain.role == Role::Manager
+            && !stopped_for_breach
+            && g.domain.breach.reason().is_some()
+        {
+            stopped_for_breach = true;
+            confined.terminate();
         }
         if ready.sockets
             && let Some(g) = &mut guard

@@ -15,12 +15,12 @@ const LONGEST_CHAIN: usize = 16;
 const LONGEST_ARGV: usize = 16 << 10;
 
 /// The process a thread belongs to (`Tgid` in `proc_pid_status(5)`).
-pub fn thread_group(tid: i32) -> Option<i32> {
+pub(super) fn thread_group(tid: i32) -> Option<i32> {
     status_field(tid, "Tgid:").and_then(|v| v.parse().ok())
 }
 
 /// File mode creation mask of a process.
-pub fn umask(tid: i32) -> Option<u32> {
+pub(super) fn umask(tid: i32) -> Option<u32> {
     status_field(tid, "Umask:").and_then(|v| u32::from_str_radix(&v, 8).ok())
 }
 
@@ -31,7 +31,7 @@ fn status_field(tid: i32, name: &str) -> Option<String> {
 }
 
 /// Name and parent of a process (`proc_pid_stat(5)`).
-pub fn name_and_parent(pid: i32) -> Option<(Vec<u8>, i32)> {
+pub(super) fn name_and_parent(pid: i32) -> Option<(Vec<u8>, i32)> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let open = stat.iter().position(|b| *b == b'(')?;
     // The name may hold parentheses and spaces: it ends at the last parenthesis.
@@ -56,7 +56,7 @@ pub fn descends_from(pid: i32, root: i32) -> bool {
 }
 
 /// What an event says about the thread `tid`; `root` is the reaper above its script.
-pub fn describe(tid: i32, root: i32) -> event::Process {
+pub(super) fn describe(tid: i32, root: i32) -> event::Process {
     let pid = thread_group(tid).unwrap_or(tid);
     let link = |name: &str| {
         fs::read_link(format!("/proc/{pid}/{name}"))
@@ -82,7 +82,7 @@ pub fn describe(tid: i32, root: i32) -> event::Process {
 }
 
 /// The arguments a process was started with.
-pub fn command_line(pid: i32) -> Vec<Vec<u8>> {
+pub(super) fn command_line(pid: i32) -> Vec<Vec<u8>> {
     use std::io::Read;
     let mut raw = Vec::new();
     if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
@@ -94,7 +94,7 @@ pub fn command_line(pid: i32) -> Vec<Vec<u8>> {
 
 /// Normalises a path in procfs for policy: a process of the tree below `root` becomes
 /// `/proc/self`, whoever of them asks. `None` for paths elsewhere.
-pub fn proc_path(path: &Path, root: i32) -> Option<ProcPath> {
+pub(super) fn proc_path(path: &Path, root: i32) -> Option<ProcPath> {
     let rest = path.strip_prefix("/proc").ok()?;
     let mut parts = rest.components();
     let Some(pid) = parts.next().and_then(|c| c.as_os_str().to_str()).and_then(|n| n.parse::<i32>().ok()) else {
@@ -110,7 +110,7 @@ pub fn proc_path(path: &Path, root: i32) -> Option<ProcPath> {
 
 /// Where in procfs a path lies.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ProcPath {
+pub(super) enum ProcPath {
     /// About the machine.
     Global,
     /// About a process of the same script, as `/proc/self/…`.

@@ -24,14 +24,14 @@ const PROC_ROOT_INODE: u64 = 1;
 
 /// The thread whose view counts.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub(super) struct Target {
     /// Thread as the notification named it.
-    pub tid: i32,
+    pub(super) tid: i32,
 }
 
 /// Whether a symlink in the last place is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LastLink {
+pub(super) enum LastLink {
     /// As `open` and `stat` do.
     Follow,
     /// As `lstat`, `O_NOFOLLOW`, `unlink` do.
@@ -40,13 +40,13 @@ pub enum LastLink {
 
 /// An existing object.
 #[derive(Debug)]
-pub struct Object {
+pub(super) struct Object {
     /// `O_PATH` descriptor of it.
-    pub fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     /// Its name in the file system: the resolved path, or `pipe:[…]` and the like.
-    pub path: PathBuf,
+    pub(super) path: PathBuf,
     /// What it is.
-    pub stat: FileStat,
+    pub(super) stat: FileStat,
 }
 
 impl Object {
@@ -64,22 +64,22 @@ impl Object {
     }
 
     /// The file type bits of the mode.
-    pub fn kind(&self) -> u32 {
+    pub(super) fn kind(&self) -> u32 {
         self.stat.st_mode & libc::S_IFMT
     }
 
     /// Whether it is a directory.
-    pub fn is_dir(&self) -> bool {
+    pub(super) fn is_dir(&self) -> bool {
         self.kind() == libc::S_IFDIR
     }
 
     /// Whether it has a place in a file system, unlike pipes, sockets and memfds.
-    pub fn is_named(&self) -> bool {
+    pub(super) fn is_named(&self) -> bool {
         self.path.is_absolute() && !self.path.as_os_str().as_bytes().starts_with(b"/memfd:")
     }
 
     /// The path by which this process can reopen the very same object.
-    pub fn reopen_path(&self) -> String {
+    pub(super) fn reopen_path(&self) -> String {
         own_fd(&self.fd)
     }
 }
@@ -91,30 +91,30 @@ pub fn own_fd(fd: &impl AsRawFd) -> String {
 
 /// An entry of a directory that need not exist.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     /// `O_PATH` descriptor of the directory.
-    pub parent: OwnedFd,
+    pub(super) parent: OwnedFd,
     /// Resolved path of the directory.
-    pub parent_path: PathBuf,
+    pub(super) parent_path: PathBuf,
     /// Name of the entry: one component, never `.` or `..`.
-    pub name: OsString,
+    pub(super) name: OsString,
 }
 
 impl Place {
     /// The path of the entry.
-    pub fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.parent_path.join(&self.name)
     }
 
     /// The entry itself, if it exists; a symlink is not followed.
-    pub fn entry(&self) -> Option<FileStat> {
+    pub(super) fn entry(&self) -> Option<FileStat> {
         nix::sys::stat::fstatat(&self.parent, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()
     }
 }
 
 /// What a path led to.
 #[derive(Debug)]
-pub enum Found {
+pub(super) enum Found {
     /// It exists.
     Object(Object),
     /// Only its directory exists.
@@ -140,7 +140,7 @@ fn start(target: Target, dirfd: i32, path: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 /// The object that a descriptor of the target refers to.
-pub fn descriptor(target: Target, fd: i32) -> Result<Object, Errno> {
+pub(super) fn descriptor(target: Target, fd: i32) -> Result<Object, Errno> {
     if fd < 0 {
         return Err(Errno::EBADF);
     }
@@ -154,7 +154,7 @@ pub fn descriptor(target: Target, fd: i32) -> Result<Object, Errno> {
 /// # Errors
 /// What the kernel would say: `ENOENT` for a missing directory on the way, `ENOTDIR`,
 /// `ELOOP`, `EACCES`, …
-pub fn resolve(target: Target, dirfd: i32, path: &[u8], last: LastLink) -> Result<Found, Errno> {
+pub(super) fn resolve(target: Target, dirfd: i32, path: &[u8], last: LastLink) -> Result<Found, Errno> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
@@ -195,7 +195,7 @@ fn lies_in_our_own_proc(path: &Path) -> bool {
 /// # Errors
 /// `EEXIST`-like ends (`.`, `..`, `/`) are [`Errno::EBUSY`]: no call may create,
 /// remove or rename those.
-pub fn place(target: Target, dirfd: i32, path: &[u8]) -> Result<Place, Errno> {
+pub(super) fn place(target: Target, dirfd: i32, path: &[u8]) -> Result<Place, Errno> {
     let end = path.iter().rposition(|b| *b != b'/').map_or(0, |i| i + 1);
     let trimmed = &path[..end];
     let (directory, name) = match trimmed.iter().rposition(|b| *b == b'/') {

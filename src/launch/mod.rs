@@ -3,6 +3,7 @@
 //! a reaper of its own and in a domain of its own.
 
 pub mod broker;
+pub mod domain;
 pub mod reaper;
 pub mod run_dir;
 pub mod spawn;

@@ -47,6 +47,14 @@ fn print(text: &str) {
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
+/// Prints a message of npmguard's own to stderr; control characters in it, which can only
+/// come from names and paths, are escaped.
+pub fn print_line(text: &str) {
+    for line in text.lines() {
+        print(&format!("{}\n", sanitize(line)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    ABI, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 use nix::errno::Errno;
@@ -168,6 +168,11 @@ fn add(
     let Ok(real) = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())) else {
         return Ok(ruleset);
     };
+    // Procfs shows each process something else: the guard opens there. Pipes and the
+    // like have no place.
+    if !real.is_absolute() || real.starts_with("/proc") {
+        return Ok(ruleset);
+    }
     let rights = if real.is_dir() { tree } else { file } & handled;
     cover.push(real);
     Ok(ruleset.add_rule(PathBeneath::new(fd, rights))?)
@@ -186,7 +191,7 @@ pub struct ExecFence {
 
 /// Builds the layer that denies executing `programs` (absolute paths; those that do
 /// not exist are ignored).
-pub fn build_exec_fence(programs: &[PathBuf], level: u8) -> Result<ExecFence, LandlockError> {
+pub fn build_exec_fence(programs: &[PathBuf]) -> Result<ExecFence, LandlockError> {
     let names: HashSet<_> = programs.iter().filter_map(|p| p.file_name()).collect();
     let mut denied: HashSet<(u64, u64)> = HashSet::new();
     let mut denied_paths: Vec<PathBuf> = Vec::new();
@@ -214,7 +219,6 @@ pub fn build_exec_fence(programs: &[PathBuf], level: u8) -> Result<ExecFence, La
             created = created.add_rule(PathBeneath::new(fd, AccessFs::Execute))?;
         }
     }
-    let _ = abi(level);
     Ok(ExecFence { fence: fence(created)?, inseparable })
 }
 

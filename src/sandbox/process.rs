@@ -18,3 +18,9 @@ pub fn reap_any() -> Result<Option<(Pid, i32)>, Errno> {
     let pid = Errno::result(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) })?;
     Ok((pid != 0).then(|| (Pid::from_raw(pid), status)))
 }
+
+/// Gives a signal its default action.
+pub fn default_signal(sig: Signal) -> Result<(), Errno> {
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(sig, SigHandler::SigDfl) }.map(drop)
+}

@@ -1,0 +1,72 @@
+//! `npmguard install`, `ci`, `add`, `update`, `rebuild`, `exec`, `npm`.
+
+use std::ffi::OsString;
+
+use super::{ManagerArgs, fail};
+use crate::launch::supervisor::{self, exit};
+
+/// Runs one npm command under guard, if the project is npm's.
+pub(super) fn npm(command: &str, args: &ManagerArgs) -> i32 {
+    let project = match project() {
+        Ok(project) => project,
+        Err(message) => return fail(&message, exit::USAGE),
+    };
+    if let Some(other) = supervisor::other_manager(&project) {
+        let other = crate::event::escape(other.as_bytes());
+        return fail(
+            &format!(
+                "this project uses {other}, and this version guards npm only\n\n\
+                 hint: `npmguard npm {command}` uses npm all the same; `npmguard run -- {other} install` guards \
+                 the whole of {other} as one command"
+            ),
+            exit::USAGE,
+        );
+    }
+    let needs_manifest = match command {
+        "ci" | "rebuild" | "update" => true,
+        "install" => !supervisor::names_packages(&args.rest),
+        _ => false,
+    };
+    let elsewhere = args.rest.iter().any(|a| {
+        let a = a.to_string_lossy();
+        ["-g", "--global", "-C", "--help", "-h"].contains(&a.as_ref()) || a.starts_with("--prefix") || a.starts_with("--location")
+    });
+    if needs_manifest && !elsewhere && !project.join("package.json").is_file() {
+        return fail(
+            &format!(
+                "there is no `package.json` in `{}` or above\n\nhint: change to the project's directory, or `npm init`",
+                crate::event::escape(std::os::unix::ffi::OsStrExt::as_bytes(project.as_os_str()))
+            ),
+            exit::USAGE,
+        );
+    }
+    guarded(args, &project, command, &args.rest)
+}
+
+/// Runs any npm command under guard.
+pub(super) fn any(args: &ManagerArgs) -> i32 {
+    let Some((command, rest)) = args.rest.split_first() else {
+        return fail("no npm command was given\n\nhint: `npmguard npm install`", exit::USAGE);
+    };
+    match project() {
+        Ok(project) => guarded(args, &project, &command.to_string_lossy(), rest),
+        Err(message) => fail(&message, exit::USAGE),
+    }
+}
+
+fn guarded(args: &ManagerArgs, project: &std::path::Path, command: &str, rest: &[OsString]) -> i32 {
+    let options = match args.guard.options() {
+        Ok(options) => options,
+        Err(message) => return fail(&message, exit::USAGE),
+    };
+    match supervisor::npm(&options, project, command, rest) {
+        Ok(code) => code,
+        Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+/// The project's directory, resolved.
+pub(super) fn project() -> Result<std::path::PathBuf, String> {
+    let cwd = std::env::current_dir().map_err(|e| format!("the working directory cannot be read: {e}"))?;
+    Ok(supervisor::project_of(&cwd))
+}

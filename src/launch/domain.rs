@@ -1,0 +1,641 @@
+//! Building domains: from a request and the policy to a confined tree that is being
+//! guarded.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::Resource;
+use nix::unistd::{Gid, Uid};
+use serde_json::json;
+
+use super::run_dir::{RunDir, remove_tmp};
+use super::spawn::{Confined, Handles, Spec, exit_code};
+use crate::event::{self, EnforcedBy, Event, EventLog, Kind};
+use crate::guard::{self, Breach, Domain, Ended, Role};
+use crate::manager::environment::{self, Caller};
+use crate::manager::identity::{self, PackageId, Verified};
+use crate::manager::lockfile::Lockfile;
+use crate::policy::{Grant, Limits, Mode, Policy, PolicyError, Profile, Subject, Variables};
+use crate::sandbox::child::{Capabilities, Step};
+use crate::sandbox::creds::Identity;
+use crate::sandbox::landlock::{self, Cover, ExecFence, Fence, Grants, LandlockError, Network};
+use crate::sandbox::probe;
+use crate::sandbox::seccomp::{FilterKind, Signals};
+
+/// How long processes that a script left behind may take to end by themselves.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// What a stub asked for, with what the kernel says about it.
+#[derive(Debug)]
+pub struct Request {
+    /// Arguments after the shell's name: `-c`, the script.
+    pub argv: Vec<OsString>,
+    /// Environment as the manager gave it.
+    pub environment: Vec<Vec<u8>>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Standard streams.
+    pub stdio: [OwnedFd; 3],
+    /// Working directory.
+    pub cwd: OwnedFd,
+    /// User of the stub.
+    pub uid: u32,
+    /// Group of the stub.
+    pub gid: u32,
+    /// The stub's process.
+    pub pid: i32,
+}
+
+/// Why a domain could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DomainError {
+    /// The policy does not fit this subject.
+    #[error("{}", .0.render())]
+    Policy(#[from] PolicyError),
+    /// Landlock refused.
+    #[error("landlock: {0}")]
+    Landlock(#[from] LandlockError),
+    /// A file or process operation failed.
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] std::io::Error),
+}
+
+/// Everything that the domains of one run share.
+pub struct Run {
+    /// The run's directory.
+    pub dir: RunDir,
+    /// Device and inode of the stub's file.
+    pub binary_inode: (u64, u64),
+    /// The policy.
+    pub policy: Policy,
+    /// The log.
+    pub log: EventLog,
+    /// What the kernel offers.
+    pub kernel: probe::Capabilities,
+    /// The project's directory, resolved.
+    pub project: PathBuf,
+    /// The user's home directory, resolved.
+    pub home: Option<PathBuf>,
+    /// `PATH` as the user has it.
+    pub path: OsString,
+    /// Node's binary and prefix.
+    pub node: Vec<PathBuf>,
+    /// Toolchains outside the system directories.
+    pub toolchain: Vec<PathBuf>,
+    /// Where the manager keeps its own things.
+    pub manager_state: Vec<PathBuf>,
+    /// Raised when the run must not count as a success.
+    pub breach: Arc<Breach>,
+    keys: AtomicU64,
+    lockfile: OnceLock<Lockfile>,
+    fences: Mutex<HashMap<Vec<PathBuf>, Arc<ExecFence>>>,
+}
+
+/// The parts of a [`Run`] that its maker knows.
+pub struct RunParts {
+    /// See [`Run::policy`].
+    pub policy: Policy,
+    /// See [`Run::log`].
+    pub log: EventLog,
+    /// See [`Run::kernel`].
+    pub kernel: probe::Capabilities,
+    /// See [`Run::project`].
+    pub project: PathBuf,
+    /// See [`Run::home`].
+    pub home: Option<PathBuf>,
+    /// See [`Run::path`].
+    pub path: OsString,
+    /// See [`Run::node`].
+    pub node: Vec<PathBuf>,
+    /// See [`Run::manager_state`].
+    pub manager_state: Vec<PathBuf>,
+}
+
+/// A ruleset stack and what it covers.
+struct Confinement {
+    fences: Vec<Fence>,
+    shared: Option<Arc<ExecFence>>,
+    cover: Cover,
+}
+
+/// What a confined tree is to run.
+struct Task<'a> {
+    role: Role,
+    program: Vec<u8>,
+    argv: Vec<Vec<u8>>,
+    environment: Vec<Vec<u8>>,
+    umask: u32,
+    stdio: [std::os::fd::BorrowedFd<'a>; 3],
+    cwd: std::os::fd::BorrowedFd<'a>,
+    identity: Option<Identity>,
+    ignored: Vec<u64>,
+    programs: Vec<PathBuf>,
+    tmp: PathBuf,
+    key: u64,
+    package: Arc<event::Package>,
+    script: Arc<event::Script>,
+}
+
+/// A command that npmguard starts by itself: the manager, or what `run` was given.
+pub struct Command {
+    /// Absolute path of the program.
+    pub program: PathBuf,
+    /// Arguments, the name first.
+    pub argv: Vec<OsString>,
+    /// Environment.
+    pub environment: Vec<Vec<u8>>,
+    /// Working directory.
+    pub cwd: PathBuf,
+    /// Signals that npmguard itself was started ignoring.
+    pub ignored: Vec<u64>,
+    /// For the manager: what it may execute.
+    pub programs: Vec<PathBuf>,
+}
+
+impl Run {
+    /// Prepares a run.
+    ///
+    /// # Errors
+    /// When the run's directory cannot be made.
+    pub fn new(parts: RunParts) -> std::io::Result<Run> {
+        let dir = RunDir::create()?;
+        let binary = fs::metadata(&dir.binary)?;
+        let toolchain = environment::toolchain(&parts.path, parts.home.as_deref());
+        Ok(Run {
+            binary_inode: (binary.dev(), binary.ino()),
+            dir,
+            policy: parts.policy,
+            log: parts.log,
+            kernel: parts.kernel,
+            project: parts.project,
+            home: parts.home,
+            path: parts.path,
+            node: parts.node,
+            toolchain,
+            manager_state: parts.manager_state,
+            breach: Arc::new(Breach::default()),
+            keys: AtomicU64::new(1),
+            lockfile: OnceLock::new(),
+            fences: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Variables of the policy for a package.
+    pub fn variables(&self, package: &Path, tmp: &Path) -> Variables {
+        Variables {
+            home: self.home.clone(),
+            project: self.project.clone(),
+            package: package.to_owned(),
+            node_modules: identity::node_modules(package, &self.project),
+            tmp: tmp.to_owned(),
+            cache: std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()),
+            node: self.node.clone(),
+            toolchain: self.toolchain.clone(),
+            path_dirs: std::env::split_paths(&self.path).filter(|p| p.is_absolute()).collect(),
+            manager_state: self.manager_state.clone(),
+        }
+    }
+
+    /// Runs the script of a stub; its wait status, or why the run is broken.
+    ///
+    /// # Errors
+    /// A sentence for the user; the run then ends with 125.
+    pub fn script(&self, request: Request, client: OwnedFd) -> Result<i32, String> {
+        let cwd = fs::read_link(guard::own_fd(&request.cwd))
+            .map_err(|e| format!("a script's working directory is unknown: {e}"))?;
+        let claims = environment::index(&request.environment);
+        let lockfile = self.lockfile.get_or_init(|| Lockfile::load(&self.project));
+        let id = identity::identify(&cwd, &self.project, lockfile, &claims);
+        let claim = |name: &str| claims.get(name.as_bytes()).copied().unwrap_or_default();
+        let command = request.argv.last().map(|a| a.as_bytes()).unwrap_or_default();
+        let lifecycle = claim("npm_lifecycle_event");
+        let script = Arc::new(event::Script::new(lifecycle, command));
+        let package = Arc::new(package_of(&id));
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        let role = if id.root { Role::Root } else { Role::Script };
+        let owner = self.other_user(request.uid, request.gid);
+        let tmp = self
+            .dir
+            .make_tmp(key, owner.as_ref().map(|o| (o.uid, o.gid)))
+            .map_err(|e| format!("no temporary directory for {}: {e}", package.label()))?;
+        let profile = self
+            .policy
+            .profile(&subject(&id), &self.variables(&id.directory, &tmp))
+            .map_err(|e| e.render())?;
+        if let Some(rule) = profile.never_run() {
+            let mut event = self.event(Kind::ScriptStart, role, &package, &script, event::Verdict::Logged);
+            event.rule = Some(rule_of(rule));
+            event.enforced_by = EnforcedBy::Broker;
+            event.detail = Some(json!({ "skipped": true }));
+            self.log.record(key, event);
+            self.log.flush_script(key);
+            remove_tmp(&tmp);
+            return Ok(0);
+        }
+        let scrubbed =
+            environment::for_script(&request.environment, &profile, self.home.as_deref(), &tmp, Caller::Lifecycle);
+        let mut start = self.event(Kind::ScriptStart, role, &package, &script, event::Verdict::Allowed);
+        let name_claim = String::from_utf8_lossy(claim("npm_package_name")).into_owned();
+        start.detail = Some(json!({
+            "cwd": event::escape(cwd.as_os_str().as_bytes()),
+            "user": request.uid,
+            "identity": match &id.verified {
+                Verified::Yes => "verified".to_owned(),
+                Verified::No(why) => format!("no grants by name: {}", event::escape(why.as_bytes())),
+            },
+            "claimed_name": (name_claim != id.name).then(|| event::escape(name_claim.as_bytes())),
+        }));
+        self.log.record(key, start);
+        self.log_environment(key, role, &package, &script, &scrubbed.withheld);
+        let shell = PathBuf::from("/bin/sh");
+        let mut argv = vec![b"sh".to_vec()];
+        argv.extend(request.argv.iter().map(|a| a.as_bytes().to_vec()));
+        let task = Task {
+            role,
+            program: shell.into_os_string().as_bytes().to_vec(),
+            argv,
+            environment: scrubbed.entries,
+            umask: request.umask,
+            stdio: [request.stdio[0].as_fd(), request.stdio[1].as_fd(), request.stdio[2].as_fd()],
+            cwd: request.cwd.as_fd(),
+            identity: owner,
+            ignored: Vec::new(),
+            programs: Vec::new(),
+            tmp: tmp.clone(),
+            key,
+            package: package.clone(),
+            script: script.clone(),
+        };
+        let began = Instant::now();
+        let ended = self.confine_and_serve(task, profile, Some(client), |_| ());
+        let ended = ended.map_err(|e| format!("{} was not run: {e}", package.label()))?;
+        let status = self.script_ended(key, role, &package, &script, &ended, began.elapsed());
+        remove_tmp(&tmp);
+        status
+    }
+
+    fn script_ended(
+        &self,
+        key: u64,
+        role: Role,
+        package: &Arc<event::Package>,
+        script: &Arc<event::Script>,
+        ended: &Ended,
+        duration: Duration,
+    ) -> Result<i32, String> {
+        let (status, shown) = match ended {
+            Ended::Status(status) => (Ok(*status), describe_status(*status)),
+            Ended::NotStarted(Some(Step::Exec), errno) => {
+                let code = if *errno == nix::errno::Errno::ENOENT { 127 } else { 126 };
+                (Ok(code << 8), format!("not executed: {errno}"))
+            }
+            Ended::NotStarted(step, errno) => {
+                let what = step.map_or("prepare the script", Step::describe);
+                let why = format!("could not {what} for {}: {errno}", package.label());
+                (Err(why.clone()), why)
+            }
+            Ended::Broken(why) => (Err(format!("{}: {why}", package.label())), why.clone()),
+        };
+        let mut end = self.event(Kind::ScriptEnd, role, package, script, event::Verdict::Allowed);
+        end.detail = Some(json!({ "duration_us": duration.as_micros() as u64, "status": shown }));
+        self.log.record(key, end);
+        self.log.flush_script(key);
+        status
+    }
+
+    /// Runs the manager; `started` gets the reaper's process number.
+    ///
+    /// # Errors
+    /// When the domain could not be built.
+    pub fn manager(
+        &self,
+        command: Command,
+        client: OwnedFd,
+        started: impl FnOnce(i32),
+    ) -> Result<Ended, DomainError> {
+        let tmp = std::env::temp_dir().canonicalize().unwrap_or_else(|_| "/tmp".into());
+        let profile = self.policy.profile(&Subject::Manager, &self.variables(&self.project, &tmp))?;
+        let package = Arc::new(event::Package::new(b"npm", Path::new("(manager)")));
+        let script = Arc::new(event::Script::new(b"manager", &joined(&command.argv)));
+        self.start_command(command, Role::Manager, profile, package, script, tmp, 0, client, started)
+    }
+
+    /// Runs the command of `npmguard run` as the project itself, or as `name`.
+    ///
+    /// # Errors
+    /// When the domain could not be built.
+    pub fn command(&self, command: Command, name: Option<&str>, client: OwnedFd) -> Result<Ended, DomainError> {
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        let tmp = self.dir.make_tmp(key, None).map_err(|e| DomainError::Io("no temporary directory", e))?;
+        let lockfile = Lockfile::default();
+        let mut id = identity::identify(&self.project, &self.project, &lockfile, &HashMap::new());
+        let (role, subject) = match name {
+            None => (Role::Run, Subject::Root { name: Some(id.name.clone()), version: version(&id) }),
+            Some(name) => {
+                id.name = name.to_owned();
+                (Role::Run, Subject::Dependency { name: name.to_owned(), version: None, granted: true })
+            }
+        };
+        let package = Arc::new(package_of(&id));
+        let script = Arc::new(event::Script::new(b"run", &joined(&command.argv)));
+        let profile = self.policy.profile(&subject, &self.variables(&self.project, &tmp))?;
+        let scrubbed = environment::for_script(
+            &command.environment,
+            &profile,
+            self.home.as_deref(),
+            &tmp,
+            Caller::Command,
+        );
+        let start = self.event(Kind::ScriptStart, role, &package, &script, event::Verdict::Allowed);
+        self.log.record(key, start);
+        self.log_environment(key, role, &package, &script, &scrubbed.withheld);
+        let command = Command { environment: scrubbed.entries, ..command };
+        let began = Instant::now();
+        let ended = self.start_command(
+            command,
+            role,
+            profile,
+            package.clone(),
+            script.clone(),
+            tmp.clone(),
+            key,
+            client,
+            |_| (),
+        )?;
+        let _ = self.script_ended(key, role, &package, &script, &ended, began.elapsed());
+        remove_tmp(&tmp);
+        Ok(ended)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn start_command(
+        &self,
+        command: Command,
+        role: Role,
+        profile: Profile,
+        package: Arc<event::Package>,
+        script: Arc<event::Script>,
+        tmp: PathBuf,
+        key: u64,
+        client: OwnedFd,
+        started: impl FnOnce(i32),
+    ) -> Result<Ended, DomainError> {
+        let cwd = fs::File::open(&command.cwd).map_err(|e| DomainError::Io("the working directory", e))?;
+        let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let task = Task {
+            role,
+            program: command.program.as_os_str().as_bytes().to_vec(),
+            argv: command.argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
+            environment: command.environment,
+            umask: mask.bits(),
+            stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            cwd: cwd.as_fd(),
+            identity: None,
+            ignored: command.ignored,
+            programs: command.programs,
+            tmp,
+            key,
+            package,
+            script,
+        };
+        self.confine_and_serve(task, profile, Some(client), started)
+    }
+
+    fn confine_and_serve(
+        &self,
+        task: Task<'_>,
+        profile: Profile,
+        client: Option<OwnedFd>,
+        started: impl FnOnce(i32),
+    ) -> Result<Ended, DomainError> {
+        let confinement = self.confinement(&task, &profile)?;
+        let limits = profile.limits();
+        let enforce = self.policy.mode() == Mode::Enforce;
+        let scoped = self.kernel.landlock_abi >= 6 && enforce;
+        let spec = Spec {
+            program: task.program,
+            argv: task.argv,
+            envp: task.environment,
+            umask: task.umask,
+            capabilities: if enforce && task.role != Role::Manager {
+                Capabilities::DropAllButFileOwnership
+            } else {
+                Capabilities::Keep
+            },
+            identity: task.identity.clone(),
+            filters: Some(match (task.role, enforce) {
+                (Role::Manager, _) => FilterKind::Manager,
+                (_, true) => FilterKind::Script,
+                (_, false) => FilterKind::Audit,
+            }),
+            signals: if scoped || !enforce { Signals::ByLandlock } else { Signals::BySupervisor },
+            wait_killable: self.kernel.wait_killable,
+            limits: if enforce { resource_limits(&limits) } else { Vec::new() },
+            ignored: task.ignored,
+            grace_ms: GRACE.as_millis() as u64,
+        };
+        let mut rulesets: Vec<_> = confinement.fences.iter().map(AsFd::as_fd).collect();
+        rulesets.extend(confinement.shared.iter().map(|s| s.fence.as_fd()));
+        let handles = Handles { stdio: task.stdio, cwd: task.cwd, rulesets };
+        let confined = Confined::start(&self.dir.binary, &spec, &handles)
+            .map_err(|e| DomainError::Io("the reaper could not be started", e))?;
+        started(confined.reaper_pid());
+        let domain = Domain {
+            role: task.role,
+            mode: self.policy.mode(),
+            profile,
+            cover: confinement.cover,
+            package: task.package,
+            script: task.script,
+            key: task.key,
+            log: self.log.clone(),
+            identity: task.identity.clone(),
+            tmp: task.tmp,
+            programs: task.programs,
+            groups_are_scoped: scoped,
+            breach: Arc::clone(&self.breach),
+        };
+        let wall = limits.wall.filter(|_| enforce && task.role != Role::Manager);
+        if task.identity.is_none() {
+            return Ok(guard::serve(domain, confined, client, wall));
+        }
+        // The guard's thread becomes the script's user and cannot become root again.
+        Ok(std::thread::scope(|scope| {
+            scope
+                .spawn(|| guard::serve(domain, confined, client, wall))
+                .join()
+                .unwrap_or_else(|_| Ended::Broken("the guard panicked".into()))
+        }))
+    }
+
+    fn confinement(&self, task: &Task<'_>, profile: &Profile) -> Result<Confinement, DomainError> {
+        // Without Landlock the cover is empty, and the guard performs everything itself.
+        if self.policy.mode() == Mode::Audit || self.kernel.landlock_abi == 0 {
+            return Ok(Confinement { fences: Vec::new(), shared: None, cover: Cover::default() });
+        }
+        let abi = self.kernel.landlock_abi;
+        let grants = profile.kernel_grants();
+        if task.role == Role::Manager {
+            let mut write = paths(&grants.write);
+            write.extend(["/dev/pts", "/dev/tty", "/dev/null", "/dev/zero", "/dev/full"].map(PathBuf::from));
+            write.extend(self.manager_state.iter().cloned());
+            write.push(self.project.clone());
+            write.push(task.tmp.clone());
+            let grants = Grants { read: None, write, execute: task.programs.clone(), network: Network::Free };
+            let (fence, cover) = landlock::build(&grants, abi)?;
+            return Ok(Confinement { fences: vec![fence], shared: None, cover });
+        }
+        let request = Grants {
+            read: Some(paths(&grants.read)),
+            write: paths(&grants.write),
+            execute: paths(&grants.exec),
+            network: Network::Supervised,
+        };
+        let (fence, cover) = landlock::build(&request, abi)?;
+        let shared = self.exec_fence(&grants.exec_except)?;
+        Ok(Confinement { fences: vec![fence], shared, cover })
+    }
+
+    /// The layer that takes denied programs away is the same for most scripts.
+    fn exec_fence(&self, programs: &[PathBuf]) -> Result<Option<Arc<ExecFence>>, LandlockError> {
+        if programs.is_empty() {
+            return Ok(None);
+        }
+        let mut cache = self.fences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(fence) = cache.get(programs) {
+            return Ok(Some(Arc::clone(fence)));
+        }
+        let fence = Arc::new(landlock::build_exec_fence(programs)?);
+        cache.insert(programs.to_vec(), Arc::clone(&fence));
+        Ok(Some(fence))
+    }
+
+    /// The identity to take on when the stub runs as somebody else, which only root's
+    /// npm can arrange (libuv drops supplementary groups then).
+    fn other_user(&self, uid: u32, gid: u32) -> Option<Identity> {
+        let own = Uid::effective();
+        (own.is_root() && uid != own.as_raw()).then(|| Identity {
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(gid),
+            groups: Vec::new(),
+        })
+    }
+
+    fn log_environment(
+        &self,
+        key: u64,
+        role: Role,
+        package: &Arc<event::Package>,
+        script: &Arc<event::Script>,
+        withheld: &[(OsString, Arc<crate::policy::RuleRef>)],
+    ) {
+        if withheld.is_empty() {
+            return;
+        }
+        let mut event = self.event(Kind::Env, role, package, script, event::Verdict::Allowed);
+        event.enforced_by = EnforcedBy::Broker;
+        event.rule = withheld.first().map(|(_, rule)| rule_of(rule));
+        let names: Vec<String> = withheld.iter().map(|(n, _)| event::escape(n.as_bytes())).collect();
+        event.detail = Some(json!({ "withheld": names }));
+        self.log.record(key, event);
+    }
+
+    fn event(
+        &self,
+        kind: Kind,
+        role: Role,
+        package: &Arc<event::Package>,
+        script: &Arc<event::Script>,
+        verdict: event::Verdict,
+    ) -> Event {
+        let domain = match role {
+            Role::Script => event::Domain::Script,
+            Role::Root => event::Domain::Root,
+            Role::Run => event::Domain::Run,
+            Role::Manager => event::Domain::Manager,
+        };
+        let mut event = Event::new(kind, domain, verdict);
+        event.package = Some(Arc::clone(package));
+        event.script = Some(Arc::clone(script));
+        event
+    }
+}
+
+fn joined(argv: &[OsString]) -> Vec<u8> {
+    argv.iter().map(|a| a.as_bytes()).collect::<Vec<_>>().join(&b' ')
+}
+
+/// Trees and files for Landlock. A grant of a directory alone cannot be expressed
+/// there, nor can a file grant whose path is a directory: the guard decides on those.
+fn paths(grants: &[Grant]) -> Vec<PathBuf> {
+    grants
+        .iter()
+        .filter_map(|grant| match grant {
+            Grant::Tree(path) => Some(path.clone()),
+            Grant::File(path) if !path.is_dir() => Some(path.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn resource_limits(limits: &Limits) -> Vec<(u64, u64)> {
+    [
+        (Resource::RLIMIT_NPROC, limits.processes),
+        (Resource::RLIMIT_FSIZE, limits.file_size),
+        (Resource::RLIMIT_NOFILE, limits.open_files),
+    ]
+    .into_iter()
+    .filter_map(|(resource, value)| value.map(|v| (resource as u64, v)))
+    .collect()
+}
+
+fn version(id: &PackageId) -> Option<semver::Version> {
+    id.version.as_deref().and_then(|v| semver::Version::parse(v).ok())
+}
+
+fn subject(id: &PackageId) -> Subject {
+    if id.root {
+        return Subject::Root { name: Some(id.name.clone()), version: version(id) };
+    }
+    Subject::Dependency { name: id.name.clone(), version: version(id), granted: id.verified == Verified::Yes }
+}
+
+fn package_of(id: &PackageId) -> event::Package {
+    let escape = |s: &String| event::escape(s.as_bytes());
+    let mut package = event::Package::new(id.name.as_bytes(), Path::new(OsStr::new(&id.place)));
+    package.version = id.version.as_ref().map(escape);
+    if !id.root {
+        let name = id.name.replace('@', "%40");
+        package.purl = Some(match &id.version {
+            Some(version) => event::escape(format!("pkg:npm/{name}@{version}").as_bytes()),
+            None => event::escape(format!("pkg:npm/{name}").as_bytes()),
+        });
+    }
+    package.root = id.root;
+    package.dependency_of = id.dependants.iter().map(escape).collect();
+    package.integrity = id.integrity.as_ref().map(escape);
+    package.manifest_sha256.clone_from(&id.manifest_sha256);
+    package
+}
+
+fn rule_of(rule: &crate::policy::RuleRef) -> event::Rule {
+    event::Rule { source: rule.source.clone(), line: Some(rule.line), pointer: rule.pointer.clone() }
+}
+
+fn describe_status(status: i32) -> String {
+    if libc::WIFSIGNALED(status) {
+        format!("signal {}", libc::WTERMSIG(status))
+    } else {
+        format!("exit {}", exit_code(status))
+    }
+}

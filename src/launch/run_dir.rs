@@ -1,0 +1,111 @@
+//! The directory of one run: the broker's socket, the name under which the manager
+//! calls the stub, and the scripts' temporary directories.
+//!
+//! It is private to the user. Only root, whose npm may run scripts as other users,
+//! lets others pass through it, and there the broker checks every peer.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+
+/// Name of the stub: what npm calls its script shell.
+pub const STUB_NAME: &str = "npmguard-script-shell";
+/// Name of the broker's socket, beside the stub.
+pub const SOCKET_NAME: &str = "broker";
+/// Longest path of a Unix socket, with the zero (unix(7)).
+const LONGEST_SOCKET_PATH: usize = 108;
+
+/// A run's directory; removed when dropped.
+#[derive(Debug)]
+pub struct RunDir {
+    dir: tempfile::TempDir,
+    /// The file that the stub really is, for Landlock and for the peer check.
+    pub binary: PathBuf,
+}
+
+impl RunDir {
+    /// Creates the directory below `$TMPDIR`, or `/tmp` where that path is too long.
+    ///
+    /// # Errors
+    /// When no directory can be made, or this program's file cannot be used from it.
+    pub fn create() -> io::Result<RunDir> {
+        let base = std::env::temp_dir();
+        let fits = |b: &Path| b.as_os_str().len() + "/npmguard-XXXXXXXX/".len() + SOCKET_NAME.len() + 1 < LONGEST_SOCKET_PATH;
+        let base = if fits(&base) && base.is_absolute() { base } else { PathBuf::from("/tmp") };
+        let dir = tempfile::Builder::new()
+            .prefix("npmguard-")
+            .rand_bytes(8)
+            .permissions(Permissions::from_mode(if Uid::effective().is_root() { 0o711 } else { 0o700 }))
+            .tempdir_in(base.canonicalize()?)?;
+        let own = std::env::current_exe()?;
+        let binary = if Uid::effective().is_root() && !everyone_can_execute(&own) {
+            let copy = dir.path().join("npmguard");
+            fs::copy(&own, &copy)?;
+            fs::set_permissions(&copy, Permissions::from_mode(0o755))?;
+            copy
+        } else {
+            own
+        };
+        symlink(&binary, dir.path().join(STUB_NAME))?;
+        Ok(RunDir { dir, binary })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What npm is told to be its script shell.
+    pub fn stub(&self) -> PathBuf {
+        self.path().join(STUB_NAME)
+    }
+
+    /// Where the broker listens.
+    pub fn socket(&self) -> PathBuf {
+        self.path().join(SOCKET_NAME)
+    }
+
+    /// Makes the private temporary directory of script number `key`.
+    pub fn make_tmp(&self, key: u64, owner: Option<(Uid, nix::unistd::Gid)>) -> io::Result<PathBuf> {
+        let tmp = self.path().join(format!("tmp-{key}"));
+        fs::create_dir(&tmp)?;
+        fs::set_permissions(&tmp, Permissions::from_mode(0o700))?;
+        if let Some((uid, gid)) = owner {
+            chown(&tmp, Some(uid.as_raw()), Some(gid.as_raw()))?;
+        }
+        Ok(tmp)
+    }
+}
+
+/// Removes a script's temporary directory, also one whose parts the script made
+/// unreadable for itself. Best effort: the whole run directory goes at the end.
+pub fn remove_tmp(path: &Path) {
+    if fs::remove_dir_all(path).is_ok() {
+        return;
+    }
+    open_up(path);
+    let _ = fs::remove_dir_all(path);
+}
+
+fn open_up(dir: &Path) {
+    let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
+fn everyone_can_execute(file: &Path) -> bool {
+    let mode = |p: &Path| fs::metadata(p).map(|m| m.mode()).unwrap_or(0);
+    mode(file) & 0o005 == 0o005 && file.ancestors().skip(1).all(|dir| mode(dir) & 0o001 != 0)
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        remove_tmp(self.dir.path());
+    }
+}

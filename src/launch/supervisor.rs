@@ -1,0 +1,455 @@
+//! One run from beginning to end: log, broker, manager or command, summary, exit code.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use serde_json::{Map, Value, json};
+
+use super::broker::Broker;
+use super::domain::{Command, DomainError, Run, RunParts};
+use super::spawn::{exit_code, own_environment};
+use crate::event::{EventLog, SinkError};
+use crate::guard::Ended;
+use crate::manager::npm::{Npm, NpmError, find_program};
+use crate::manager::npmrc::NpmConfig;
+use crate::policy::{self, FailOn, Mode, Policy, PolicyError};
+use crate::report;
+use crate::sandbox::child::Step;
+use crate::sandbox::{landlock, probe};
+
+/// Exit codes of npmguard's own making (DESIGN, command line).
+pub mod exit {
+    /// Usage or policy error.
+    pub const USAGE: i32 = 2;
+    /// Violations although the manager succeeded.
+    pub const VIOLATIONS: i32 = 9;
+    /// The guard could not be set up or broke.
+    pub const GUARD: i32 = 125;
+    /// The command cannot be executed.
+    pub const NOT_EXECUTABLE: i32 = 126;
+    /// The command was not found.
+    pub const NOT_FOUND: i32 = 127;
+}
+
+/// A run that could not be carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The policy is unusable.
+    #[error("{}", .0.render())]
+    Policy(#[from] PolicyError),
+    /// The log cannot be written.
+    #[error("{0}")]
+    Log(#[from] SinkError),
+    /// npm is not there.
+    #[error("{0}")]
+    Npm(#[from] NpmError),
+    /// A domain could not be built.
+    #[error("{0}")]
+    Domain(#[from] DomainError),
+    /// This kernel lacks a layer.
+    #[error("{what}\n\nhint: `npmguard doctor` shows what is missing; `--allow-degraded {layer}` runs without it")]
+    Layer {
+        /// What is missing.
+        what: String,
+        /// The layer's name on the command line.
+        layer: &'static str,
+    },
+    /// This kernel cannot report system calls at all.
+    #[error("{0}")]
+    NoGuard(String),
+    /// A command that is not there.
+    #[error("`{}` was not found in PATH", crate::event::escape(.0.as_bytes()))]
+    NotFound(OsString),
+    /// The environment does not fit.
+    #[error("{0}")]
+    Usage(String),
+    /// A file or process operation failed.
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+impl RunError {
+    /// The exit code for it.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            RunError::Policy(_) | RunError::Usage(_) | RunError::Domain(DomainError::Policy(_)) => exit::USAGE,
+            RunError::NotFound(_) | RunError::Npm(NpmError::NotFound(_)) => exit::NOT_FOUND,
+            RunError::Npm(_) => exit::NOT_EXECUTABLE,
+            _ => exit::GUARD,
+        }
+    }
+}
+
+/// A layer that a run may do without when the user names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// Landlock; the supervisor then performs every file operation itself.
+    Landlock,
+}
+
+/// What the command line says about a run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `--policy`.
+    pub policies: Vec<PathBuf>,
+    /// `--mode`.
+    pub mode: Option<Mode>,
+    /// `--log`.
+    pub log: Option<PathBuf>,
+    /// `--fail-on`; `None` is what the policy says.
+    pub fail_on: Option<Vec<FailOn>>,
+    /// `--allow-degraded`.
+    pub allow_degraded: Vec<Layer>,
+    /// `-q`: nothing on stderr but errors.
+    pub quiet: bool,
+    /// `-v`.
+    pub verbosity: u8,
+}
+
+/// Where the user's own policy is.
+pub fn user_policy(home: Option<&Path>) -> Option<PathBuf> {
+    std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute())
+        .or_else(|| home.map(|h| h.join(".config")))
+        .map(|c| c.join("npmguard/policy.yaml"))
+}
+
+/// HOME, resolved; `None` when it is unset, empty or not there.
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|p| p.is_absolute()).and_then(|p| p.canonicalize().ok())
+}
+
+/// Loads the policy as every command does.
+///
+/// # Errors
+/// [`PolicyError`], ready to be shown.
+pub fn load_policy(options: &Options, project: &Path) -> Result<Policy, PolicyError> {
+    policy::load(&policy::Sources {
+        project: project.to_owned(),
+        policies: options.policies.clone(),
+        user_config: user_policy(home().as_deref()),
+        mode: options.mode,
+    })
+}
+
+/// `npmguard install` and its siblings: npm in the manager domain, scripts in theirs.
+///
+/// # Errors
+/// Only for what kept npm from being started; everything later is in the exit code.
+pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) -> Result<i32, RunError> {
+    let path = search_path();
+    let npm = Npm::locate(&path)?;
+    let home = home();
+    let config = NpmConfig::load(project, home.as_deref(), &npm.prefix());
+    let mut state = npm.state(&config, home.as_deref());
+    if rest.iter().any(|a| a == "-g" || a == "--global" || a == "--location=global") {
+        let prefix = config.path("prefix").unwrap_or_else(|| npm.prefix());
+        state.extend([prefix.join("lib/node_modules"), prefix.join("bin"), prefix.join("share/man")]);
+    }
+    let node = vec![npm.node.clone(), npm.prefix()];
+    let ignored = ignored_signals();
+    let signals = Signals::take()?;
+    let run = begin(options, project, path.clone(), home, node, state)?;
+    let mut programs = npm.programs(&path);
+    programs.extend(run.dir.binary.canonicalize());
+    let stub = run.dir.stub();
+    let command = Command {
+        program: npm.node.clone(),
+        argv: npm.arguments(&stub, command, rest),
+        environment: npm.environment(&stub, &own_environment()),
+        cwd: std::env::current_dir().map_err(|e| RunError::Io("the working directory", e))?,
+        ignored,
+        programs,
+    };
+    let broker = Broker::start(Arc::clone(&run)).map_err(|e| RunError::Io("the broker could not listen", e))?;
+    let ended = run.manager(command, signals, |reaper| broker.trust(reaper));
+    broker.finish();
+    finish(options, &run, ended?)
+}
+
+/// `npmguard run -- COMMAND`.
+///
+/// # Errors
+/// What kept the command from being started.
+pub fn command(options: &Options, project: &Path, argv: &[OsString], name: Option<&str>) -> Result<i32, RunError> {
+    let path = search_path();
+    let first = argv.first().ok_or_else(|| RunError::Usage("no command was given".into()))?;
+    let program = if first.as_bytes().contains(&b'/') {
+        std::path::absolute(first).ok()
+    } else {
+        find_program(&first.to_string_lossy(), &path)
+    };
+    let program = program.filter(|p| p.exists()).ok_or_else(|| RunError::NotFound(first.clone()))?;
+    let node = find_program("node", &path);
+    let prefix = node.as_ref().and_then(|n| n.canonicalize().ok());
+    let prefix = prefix.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned);
+    let node = node.into_iter().chain(prefix).collect();
+    let ignored = ignored_signals();
+    let signals = Signals::take()?;
+    let run = begin(options, project, path, home(), node, Vec::new())?;
+    let command = Command {
+        program,
+        argv: argv.to_vec(),
+        environment: own_environment(),
+        cwd: std::env::current_dir().map_err(|e| RunError::Io("the working directory", e))?,
+        ignored,
+        programs: Vec::new(),
+    };
+    let ended = run.command(command, name, signals)?;
+    finish(options, &run, ended)
+}
+
+fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
+}
+
+fn begin(
+    options: &Options,
+    project: &Path,
+    path: OsString,
+    home: Option<PathBuf>,
+    node: Vec<PathBuf>,
+    manager_state: Vec<PathBuf>,
+) -> Result<Arc<Run>, RunError> {
+    let policy = load_policy(options, project)?;
+    let mut kernel = probe::quick();
+    if policy.mode() == Mode::Enforce {
+        check_kernel(&kernel, &options.allow_degraded)?;
+        if options.allow_degraded.contains(&Layer::Landlock) && kernel.landlock_abi < landlock::LOWEST_ABI {
+            kernel.landlock_abi = 0;
+        }
+    }
+    let log = EventLog::open(options.log.as_deref(), options.verbosity)?;
+    if !options.quiet {
+        let home = home.clone();
+        log.set_observer(Box::new(move |event, first| {
+            if first && event.verdict.is_refusal() {
+                report::print_denial(event, home.as_deref());
+            }
+        }));
+    }
+    // The supervisor's memory holds the user's environment; nobody below may look.
+    nix::sys::prctl::set_dumpable(false).map_err(|e| RunError::Io("the supervisor", e.into()))?;
+    let parts =
+        RunParts { policy, log, kernel, project: project.to_owned(), home, path, node, manager_state };
+    let run = Run::new(parts).map_err(|e| RunError::Io("no directory for the run could be made", e))?;
+    run.log.start(start_detail(&run))?;
+    if !options.quiet {
+        for warning in run.policy.warnings() {
+            report::print_line(&format!("npmguard: warning: {warning}"));
+        }
+        report::print_line(&format!("npmguard: {}", banner(&run)));
+    }
+    Ok(Arc::new(run))
+}
+
+fn check_kernel(kernel: &probe::Capabilities, allowed: &[Layer]) -> Result<(), RunError> {
+    if !kernel.notify {
+        return Err(RunError::NoGuard(
+            "seccomp listeners cannot be installed here, so no system call can be guarded\n\n\
+             hint: `npmguard doctor` shows why"
+                .into(),
+        ));
+    }
+    if kernel.landlock_abi < landlock::LOWEST_ABI && !allowed.contains(&Layer::Landlock) {
+        return Err(RunError::Layer {
+            what: format!(
+                "landlock ABI {} is too old to enforce the policy (at least {} is needed, Linux 6.2)",
+                kernel.landlock_abi,
+                landlock::LOWEST_ABI
+            ),
+            layer: "landlock",
+        });
+    }
+    Ok(())
+}
+
+fn layers(run: &Run) -> Vec<String> {
+    if run.policy.mode() == Mode::Audit {
+        return vec!["seccomp notify (observing)".into()];
+    }
+    let landlock = match run.kernel.landlock_abi {
+        0 => "no landlock (degraded: the supervisor opens every file itself)".to_owned(),
+        abi => format!("landlock ABI {abi}"),
+    };
+    vec![landlock, "seccomp notify".into(), "reaper per script".into()]
+}
+
+fn banner(run: &Run) -> String {
+    let what = match run.policy.mode() {
+        Mode::Enforce => "enforcing",
+        Mode::Audit => "observing only (audit mode protects nothing):",
+    };
+    format!("{what} {} with {}", run.policy.layers().join(" + "), layers(run).join(", "))
+}
+
+fn start_detail(run: &Run) -> Value {
+    let kernel = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    json!({
+        "npmguard": env!("CARGO_PKG_VERSION"),
+        "kernel": kernel,
+        "landlock_abi": run.kernel.landlock_abi,
+        "layers": layers(run),
+        "mode": match run.policy.mode() { Mode::Enforce => "enforce", Mode::Audit => "audit" },
+        "policy": run.policy.layers(),
+        "policy_digest": run.policy.digest(),
+        "project": crate::event::escape(run.project.as_os_str().as_bytes()),
+    })
+}
+
+fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
+    let breach = run.breach.reason();
+    let mut detail = Map::new();
+    let (mut code, problem) = match &ended {
+        Ended::Status(status) => (exit_code(*status), None),
+        Ended::NotStarted(Some(Step::Exec), errno) => {
+            let code =
+                if *errno == nix::errno::Errno::ENOENT { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
+            (code, Some(format!("the command could not be executed: {errno}")))
+        }
+        Ended::NotStarted(step, errno) => {
+            let what = step.map_or("prepare the command", Step::describe);
+            (exit::GUARD, Some(format!("could not {what}: {errno}")))
+        }
+        Ended::Broken(why) => (exit::GUARD, Some(why.clone())),
+    };
+    detail.insert("exit".into(), json!(code));
+    if let Some(reason) = &breach {
+        detail.insert("breach".into(), json!(crate::event::escape(reason.as_bytes())));
+    }
+    let outcome = run.log.finish(detail);
+    if !options.quiet {
+        report::print_summary(&outcome.totals.rows, &outcome.totals, terminal_width());
+    }
+    if let Some(problem) = problem {
+        report::print_line(&format!("npmguard: error: {problem}"));
+    }
+    if let Some(reason) = breach {
+        report::print_line(&format!("npmguard: error: {reason}"));
+        code = exit::GUARD;
+    }
+    if outcome.lost > 0 {
+        report::print_line(&format!(
+            "npmguard: error: {} lines of the log could not be written, so this run is not proven",
+            outcome.lost
+        ));
+        code = exit::GUARD;
+    }
+    if code == 0 {
+        let fail_on = options.fail_on.as_deref().unwrap_or_else(|| run.policy.fail_on());
+        let totals = &outcome.totals;
+        let violated = fail_on.iter().any(|kind| match kind {
+            FailOn::Denied => totals.denied > 0,
+            FailOn::WouldDeny => totals.would_deny > 0,
+            FailOn::Logged => totals.logged > 0,
+            FailOn::Leftover => totals.leftovers > 0,
+            FailOn::Drift => false,
+        });
+        if violated {
+            code = exit::VIOLATIONS;
+        }
+    }
+    Ok(code)
+}
+
+fn terminal_width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|w| (40..=400).contains(w)).unwrap_or(100)
+}
+
+/// Signals that this process was started ignoring (under `nohup`, say); what it starts
+/// keeps ignoring them. SIGPIPE is left out: Rust's runtime ignores it by itself.
+fn ignored_signals() -> Vec<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|l| l.strip_prefix("SigIgn:"))
+        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
+        .unwrap_or(0);
+    (1..=31).filter(|n| mask & (1 << (n - 1)) != 0 && *n != libc::SIGPIPE as u64).collect()
+}
+
+/// Signals to npmguard become signals to what it runs.
+struct Signals;
+
+impl Signals {
+    /// Takes over the signals of this process; the descriptor yields their numbers.
+    /// Must be called before other threads exist, so that none of them gets a signal.
+    fn take() -> Result<OwnedFd, RunError> {
+        let wrap = |e: nix::errno::Errno| RunError::Io("signals", e.into());
+        let mut mask = SigSet::empty();
+        for sig in [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+        ] {
+            mask.add(sig);
+        }
+        mask.thread_block().map_err(wrap)?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).map_err(wrap)?;
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(wrap)?;
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                while let Ok(Some(info)) = signals.read_signal() {
+                    // What the terminal sends reaches the whole foreground group by itself.
+                    if info.ssi_code != libc::SI_KERNEL
+                        && nix::unistd::write(writer.as_fd(), &[info.ssi_signo as u8]).is_err()
+                    {
+                        return;
+                    }
+                }
+            })
+            .map_err(|e| RunError::Io("signals", e))?;
+        Ok(reader)
+    }
+}
+
+/// The directory that npm takes for the project: the nearest one upwards with a
+/// `package.json` or `node_modules`, or a workspace root above it.
+pub fn project_of(cwd: &Path) -> PathBuf {
+    let nearest = cwd
+        .ancestors()
+        .find(|d| d.join("package.json").is_file() || d.join("node_modules").is_dir())
+        .unwrap_or(cwd);
+    let has_workspaces = |d: &Path| {
+        std::fs::read(d.join("package.json"))
+            .ok()
+            .and_then(|data| serde_json::from_slice::<Value>(&data).ok())
+            .is_some_and(|v| v.get("workspaces").is_some())
+    };
+    nearest.ancestors().skip(1).find(|d| has_workspaces(d)).unwrap_or(nearest).to_owned()
+}
+
+/// A package manager other than npm that the project asks for.
+pub fn other_manager(project: &Path) -> Option<String> {
+    let manifest = std::fs::read(project.join("package.json")).ok();
+    let wanted = manifest
+        .and_then(|data| serde_json::from_slice::<Value>(&data).ok())
+        .and_then(|v| v.get("packageManager")?.as_str().map(|s| s.split('@').next().unwrap_or(s).to_owned()));
+    if let Some(name) = wanted {
+        return (name != "npm").then_some(name);
+    }
+    if ["package-lock.json", "npm-shrinkwrap.json"].iter().any(|f| project.join(f).exists()) {
+        return None;
+    }
+    [("pnpm-lock.yaml", "pnpm"), ("yarn.lock", "yarn"), ("bun.lock", "bun"), ("bun.lockb", "bun")]
+        .iter()
+        .find(|(file, _)| project.join(file).exists())
+        .map(|(_, name)| (*name).to_owned())
+}
+
+/// Whether npm would be asked for packages by name, which needs no manifest.
+pub fn names_packages(rest: &[OsString]) -> bool {
+    rest.iter().any(|a| !OsStr::as_bytes(a).starts_with(b"-"))
+}
