@@ -27,9 +27,11 @@ const GIVE_UP: Duration = Duration::from_secs(20);
 
 /// Runs the reaper; standard input is the control socket. Returns an exit code.
 pub fn main() -> u8 {
-    match run(std::io::stdin().as_fd()) {
-        Ok(()) => 0,
-        Err(_) => 125,
+    // Away from 0, which becomes the script's own standard input.
+    let control = std::io::stdin().as_fd().try_clone_to_owned();
+    match control.map(|control| run(control.as_fd())) {
+        Ok(Ok(())) => 0,
+        _ => 125,
     }
 }
 
