@@ -1,7 +1,7 @@
 //! The one place where `{groups}` and `{variables}` are defined. A group is a
 //! name, a sentence and its patterns; nothing else in the program may hard-code
-//! a list of programs, files or variable names. The lists start from what 182
-//! honest packages needed and from the union of what other guards protect.
+//! a list of programs, files or variable names. Programs that builds need come from
+//! 182 traced packages; what is protected is a reviewed list, not a measured one.
 
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
