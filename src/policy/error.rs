@@ -22,11 +22,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        f.write_str(&visible(&self.file))?;
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
-        write!(f, ": {}", self.message)
+        write!(f, ": {}", visible(&self.message))
     }
 }
 
@@ -78,7 +78,7 @@ impl PolicyError {
                 let texts: Vec<String> = problems
                     .iter()
                     .map(|problem| match &problem.hint {
-                        Some(hint) => format!("{problem}\n\nhint: {hint}"),
+                        Some(hint) => format!("{problem}\n\nhint: {}", visible(hint)),
                         None => problem.to_string(),
                     })
                     .collect();
@@ -92,6 +92,20 @@ impl From<Problem> for PolicyError {
     fn from(problem: Problem) -> Self {
         Self::Invalid(vec![problem])
     }
+}
+
+/// The text with everything that a terminal would act on, or that reads as something else, escaped.
+fn visible(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_deceptive(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
+    }
+    safe
+}
+
+/// Bidirectional and invisible characters, which make a text read differently from what it says.
+pub(super) fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// The sentence part of a hint for a misspelt word: `did you mean …?`, or nothing.

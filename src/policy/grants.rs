@@ -4,16 +4,15 @@
 //! the guard. Execution cannot be decided call by call: there, what cannot be
 //! expressed is an error that names both rules.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::decide::PathRules;
 use super::error::{PolicyError, Problem};
-use super::model::{PathAction, Verdict};
+use super::matcher::ByPath;
+use super::model::{PathAction, Rule, Verdict};
 use super::pattern::{Resolved, Shape, within};
-use super::yaml::Position;
 
 /// One thing to allow. Neither its existence nor its kind has been checked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,33 +39,34 @@ pub struct KernelGrants {
 }
 
 /// A resolved pattern and where it comes from.
-pub(super) struct Form {
+pub(super) struct Form<'p> {
     pub(super) rank: u32,
     pub(super) list: u32,
     pub(super) negated: bool,
     pub(super) resolved: Resolved,
-    pub(super) at: Position,
-    pub(super) text: Box<str>,
+    pub(super) rule: &'p Rule,
 }
+
+type Paths = ByPath<()>;
 
 /// The answer to "does a kernel grant hold this path".
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
-    trees: HashSet<Box<[u8]>>,
-    exact: HashSet<Box<[u8]>>,
-    except: HashSet<Box<[u8]>>,
+    trees: Paths,
+    exact: Paths,
+    except: Paths,
 }
 
 impl Coverage {
     pub(super) fn holds(&self, path: &[u8]) -> bool {
         !within(PROC, path)
-            && !self.except.contains(path)
-            && (self.exact.contains(path) || self.in_tree(path))
+            && !self.except.contains_key(path)
+            && (self.exact.contains_key(path) || self.in_tree(path))
     }
 
     fn in_tree(&self, path: &[u8]) -> bool {
         let ancestors = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
-        !self.trees.is_empty() && ancestors.chain([path]).any(|ancestor| self.trees.contains(ancestor))
+        !self.trees.is_empty() && ancestors.chain([path]).any(|ancestor| self.trees.contains_key(ancestor))
     }
 }
 
@@ -85,16 +85,20 @@ struct Rules<'a> {
     action: PathAction,
     rules: &'a PathRules,
     /// Deny patterns that are not single files (those are looked up instead, for `exec`).
-    denies: Vec<&'a Form>,
-    exceptions: Vec<&'a Form>,
+    denies: Vec<&'a Form<'a>>,
+    exceptions: Vec<&'a Form<'a>>,
 }
 
 /// Works out the grants of one action.
-pub(super) fn compute(action: PathAction, rules: &PathRules, forms: &[Form]) -> Result<Outcome, PolicyError> {
+pub(super) fn compute(
+    action: PathAction,
+    rules: &PathRules,
+    forms: &[Form<'_>],
+) -> Result<Outcome, PolicyError> {
     let verdict =
-        |form: &Form| rules.ranked.decisions.get(form.rank as usize).map(|decision| decision.verdict);
-    let is_deny = |form: &&Form| !form.negated && verdict(form) == Some(Verdict::Deny);
-    let exact = |form: &&Form| matches!(form.resolved.shape, Shape::Literal | Shape::Directory);
+        |form: &Form<'_>| rules.ranked.decisions.get(form.rank as usize).map(|decision| decision.verdict);
+    let is_deny = |form: &&Form<'_>| !form.negated && verdict(form) == Some(Verdict::Deny);
+    let exact = |form: &&Form<'_>| matches!(form.resolved.shape, Shape::Literal | Shape::Directory);
     let all = Rules {
         action,
         rules,
@@ -123,13 +127,13 @@ pub(super) fn compute(action: PathAction, rules: &PathRules, forms: &[Form]) -> 
     let mut grants = Vec::new();
     for base in trees {
         if !coverage.in_tree(base) {
-            coverage.trees.insert(base.into());
+            coverage.trees.insert(base.into(), ());
             grants.push(Grant::Tree(path(base)));
         }
     }
     for form in positive().filter(exact) {
         let base = &*form.resolved.base;
-        let redundant = within(PROC, base) || coverage.exact.contains(base) || coverage.in_tree(base);
+        let redundant = within(PROC, base) || coverage.exact.contains_key(base) || coverage.in_tree(base);
         if redundant || rules.decide_bytes(base).verdict == Verdict::Deny {
             continue;
         }
@@ -138,7 +142,7 @@ pub(super) fn compute(action: PathAction, rules: &PathRules, forms: &[Form]) -> 
             Shape::Directory => grants.push(Grant::Dir(path(base))),
             _ => grants.push(Grant::File(path(base))),
         }
-        coverage.exact.insert(base.into());
+        coverage.exact.insert(form.resolved.base.clone(), ());
     }
     let mut except = Vec::new();
     if action == PathAction::Exec {
@@ -146,7 +150,7 @@ pub(super) fn compute(action: PathAction, rules: &PathRules, forms: &[Form]) -> 
             let base = &*form.resolved.base;
             if coverage.in_tree(base)
                 && rules.decide_bytes(base).verdict == Verdict::Deny
-                && coverage.except.insert(base.into())
+                && coverage.except.insert(form.resolved.base.clone(), ()).is_none()
             {
                 except.push(path(base));
             }
@@ -169,7 +173,7 @@ fn may_match_in(pattern: &Resolved, tree: &[u8]) -> bool {
 
 impl Rules<'_> {
     /// Whether `!` patterns take the whole tree out of this deny's list.
-    fn excepted(&self, deny: &Form, tree: &[u8]) -> bool {
+    fn excepted(&self, deny: &Form<'_>, tree: &[u8]) -> bool {
         self.exceptions.iter().any(|exception| {
             exception.list == deny.list
                 && exception.resolved.shape == Shape::Tree
@@ -177,7 +181,7 @@ impl Rules<'_> {
         })
     }
 
-    fn overriding<'s>(&'s self, rank: u32, tree: &'s [u8]) -> impl Iterator<Item = &'s Form> + 's {
+    fn overriding<'s>(&'s self, rank: u32, tree: &'s [u8]) -> impl Iterator<Item = &'s Form<'s>> + 's {
         self.denies.iter().copied().filter(move |deny| {
             deny.rank < rank && may_match_in(&deny.resolved, tree) && !self.excepted(deny, tree)
         })
@@ -192,7 +196,7 @@ impl Rules<'_> {
         Err(self.conflict(deny, &format!("`{}`", default.verdict), &default.rule.to_string()))
     }
 
-    fn tree_grants(&self, form: &Form) -> Result<bool, PolicyError> {
+    fn tree_grants(&self, form: &Form<'_>) -> Result<bool, PolicyError> {
         let base = &*form.resolved.base;
         let mut taken_out = self.exceptions.iter().filter(|exception| exception.list == form.list);
         if taken_out.any(|exception| may_match_in(&exception.resolved, base)) {
@@ -212,23 +216,23 @@ impl Rules<'_> {
             Some(deny) => {
                 let rule = self.rules.ranked.decisions.get(form.rank as usize);
                 let place = rule.map(|decision| decision.rule.to_string()).unwrap_or_default();
-                Err(self.conflict(deny, &format!("`{}`", form.text), &place))
+                Err(self.conflict(deny, &format!("`{}`", form.rule.text), &place))
             }
         }
     }
 
-    fn conflict(&self, deny: &Form, granted: &str, granted_at: &str) -> PolicyError {
+    fn conflict(&self, deny: &Form<'_>, granted: &str, granted_at: &str) -> PolicyError {
         let rule = self.rules.ranked.decisions.get(deny.rank as usize).map(|decision| decision.rule.clone());
         let (file, pointer) =
             rule.map(|rule| (rule.source.clone(), rule.pointer.clone())).unwrap_or_default();
         Problem {
             file,
-            line: deny.at.line,
-            column: deny.at.column,
+            line: deny.rule.at.line,
+            column: deny.rule.at.column,
             message: format!(
                 "`{}` in `{pointer}` denies part of what {granted} ({granted_at}) allows to execute, \
                  and the kernel cannot take a pattern out of a tree",
-                deny.text
+                deny.rule.text
             ),
             hint: Some("name the denied programs one by one (`/usr/bin/x`), or allow less".into()),
         }

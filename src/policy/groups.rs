@@ -1,14 +1,15 @@
 //! The one place where `{groups}` and `{variables}` are defined. A group is a
 //! name, a sentence and its patterns; nothing else in the program may hard-code
-//! a list of programs, files or variable names. The lists start from what 182
-//! honest packages needed and from the union of what other guards protect.
+//! a list of programs, files or variable names. Programs that builds need come from
+//! 182 traced packages; what is protected is a reviewed list, not a measured one.
 
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::error::did_you_mean;
 use super::model::Action;
-use super::pattern::{PathPattern, Resolved, Shape};
+use super::pattern::{PathPattern, Resolved, Shape, trim};
 
 // One item a line would make the lists three times as long.
 #[rustfmt::skip]
@@ -204,10 +205,11 @@ impl Variables {
                 .collect(),
             Some(Members::Programs(names)) => {
                 let dirs = self.program_dirs();
-                names
-                    .iter()
-                    .flat_map(|name| dirs.iter().map(move |dir| literal(&dir.join(name), Shape::Literal)))
-                    .collect()
+                let program = |dir: &PathBuf, name: &str| {
+                    let base = [trim(dir.as_os_str().as_bytes()), b"/", name.as_bytes()].concat().into();
+                    Resolved { base, shape: Shape::Literal }
+                };
+                names.iter().flat_map(|name| dirs.iter().map(|dir| program(dir, name))).collect()
             }
             _ => Vec::new(),
         }
@@ -231,8 +233,7 @@ impl Variables {
 }
 
 fn literal(path: &std::path::Path, shape: Shape) -> Resolved {
-    use std::os::unix::ffi::OsStrExt;
-    Resolved { base: super::pattern::trim(path.as_os_str().as_bytes()).into(), shape }
+    Resolved { base: trim(path.as_os_str().as_bytes()).into(), shape }
 }
 
 /// What `npmguard policy show --groups` prints.

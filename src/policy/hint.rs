@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::decide::Profile;
+use super::error::is_deceptive;
 use super::groups::Variables;
 use super::profile::Subject;
 
@@ -38,14 +39,9 @@ impl Profile {
 fn quote(text: &str) -> String {
     let visible: String = text
         .chars()
-        .flat_map(|c| if c.is_control() || is_deceptive(c) { vec!['?'] } else { vec![c] })
+        .flat_map(|c| if c.is_control() || is_deceptive(c) || c == '\u{fffd}' { vec!['?'] } else { vec![c] })
         .collect();
     serde_json::Value::String(visible).to_string()
-}
-
-/// Bidirectional and invisible characters, which would make a hint read differently from what it says.
-fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffd}')
 }
 
 /// The path with its longest variable and with glob characters escaped.

@@ -4,8 +4,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use globset::{Candidate, GlobSet, GlobSetBuilder};
 
@@ -14,24 +16,74 @@ use super::pattern::{Resolved, Shape, add_globs, trim};
 /// Patterns by base directory.
 #[derive(Debug, Default)]
 pub(super) struct PathSet {
-    nodes: HashMap<Box<[u8]>, Node>,
+    nodes: ByPath<Node>,
 }
+
+/// A map whose keys come from a policy, so its hash need only be fast.
+pub(super) type ByPath<T> = HashMap<Arc<[u8]>, T, BuildHasherDefault<PathHasher>>;
 
 #[derive(Debug, Default)]
 struct Node {
     /// Ranks of patterns that match exactly here, ascending.
-    exact: Vec<u32>,
+    exact: Ranks,
     /// Ranks of patterns that match here and everywhere below, ascending.
-    tree: Vec<u32>,
+    tree: Ranks,
     /// Globs over what lies below, and the rank of each.
     globs: Option<Box<(GlobSet, Vec<u32>)>>,
+}
+
+/// Ranks, ascending; nearly always one, which then needs no allocation.
+#[derive(Debug, Default)]
+struct Ranks {
+    first: Option<u32>,
+    rest: Vec<u32>,
+}
+
+impl Ranks {
+    fn push(&mut self, rank: u32) {
+        match self.first {
+            None => self.first = Some(rank),
+            Some(_) => self.rest.push(rank),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.first.into_iter().chain(self.rest.iter().copied())
+    }
+}
+
+/// A multiplicative hash, eight bytes at a time.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct PathHasher(u64);
+
+impl Hasher for PathHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // The table takes its bits from both ends; multiplication leaves the low ones poor.
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 /// Collects patterns for a [`PathSet`].
 #[derive(Default)]
 pub(super) struct PathSetBuilder {
-    nodes: HashMap<Box<[u8]>, Node>,
-    globs: HashMap<Box<[u8]>, (GlobSetBuilder, Vec<u32>)>,
+    nodes: ByPath<Node>,
+    globs: ByPath<(GlobSetBuilder, Vec<u32>)>,
 }
 
 impl PathSetBuilder {
@@ -62,8 +114,8 @@ impl PathSet {
     /// The lowest rank that matches `path` and that `accept` does not refuse.
     pub(super) fn best(&self, path: &[u8], accept: impl Fn(u32) -> bool) -> Option<u32> {
         let mut best: Option<u32> = None;
-        let mut consider = |ranks: &[u32]| {
-            for &rank in ranks {
+        let mut consider = |ranks: &mut dyn Iterator<Item = u32>| {
+            for rank in ranks {
                 if best.is_some_and(|best| best <= rank) {
                     break;
                 }
@@ -75,18 +127,18 @@ impl PathSet {
         };
         for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
             let Some(node) = self.nodes.get(&path[..at]) else { continue };
-            consider(&node.tree);
+            consider(&mut node.tree.iter());
             if let Some((set, ranks)) = node.globs.as_deref() {
                 let mut hits = Vec::new();
                 set.matches_candidate_into(&Candidate::from_bytes(&path[at + 1..]), &mut hits);
                 for hit in hits {
-                    consider(&ranks[hit..=hit]);
+                    consider(&mut ranks.get(hit).copied().into_iter());
                 }
             }
         }
         if let Some(node) = self.nodes.get(path) {
-            consider(&node.tree);
-            consider(&node.exact);
+            consider(&mut node.tree.iter());
+            consider(&mut node.exact.iter());
         }
         best
     }

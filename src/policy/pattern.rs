@@ -5,6 +5,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use globset::{Glob, GlobBuilder, GlobSetBuilder};
 
@@ -54,7 +55,7 @@ pub(super) struct PathPattern {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resolved {
     /// Absolute, without trailing slash; empty for `/`.
-    pub(super) base: Box<[u8]>,
+    pub(super) base: Arc<[u8]>,
     pub(super) shape: Shape,
 }
 

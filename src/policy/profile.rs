@@ -237,21 +237,14 @@ fn path_rules<'p>(
     sets: &[RuleSet<'p>],
     action: Action,
     vars: &Variables,
-) -> Result<(PathRules, Vec<Form>), PolicyError> {
+) -> Result<(PathRules, Vec<Form<'p>>), PolicyError> {
     let mut set = PathSetBuilder::default();
     let mut except: HashMap<u32, PathSetBuilder> = HashMap::new();
     let mut forms = Vec::new();
     let ranked = rank(sets, action, |list, rank, rule, part| {
         let pattern = PathPattern::parse(&rule.text).map_err(|error| broken(part, rule, error))?;
         for resolved in vars.resolve(&pattern) {
-            forms.push(Form {
-                rank,
-                list,
-                negated: pattern.negated,
-                resolved: resolved.clone(),
-                at: rule.at,
-                text: rule.text.clone(),
-            });
+            forms.push(Form { rank, list, negated: pattern.negated, resolved: resolved.clone(), rule });
             let target = if pattern.negated { except.entry(list).or_default() } else { &mut set };
             target.add(rank, resolved).map_err(|error| bad_glob(part, rule, &error))?;
         }

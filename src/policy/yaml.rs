@@ -13,6 +13,9 @@ use super::error::Problem;
 /// Deepest nesting of a policy; the language itself needs six levels.
 const MAX_DEPTH: usize = 12;
 
+/// Up to this many keys are compared one by one.
+const FEW: usize = 16;
+
 /// A place in a file: line and column, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Position {
@@ -183,7 +186,16 @@ impl<'a> Tree<'_, 'a> {
                     ));
                 }
             };
-            if let Some(first) = seen.insert(text.clone(), at.line) {
+            // A section has a handful of keys; `packages` may have ten thousand.
+            let earlier = if entries.len() < FEW {
+                entries.iter().find(|(key, _)| key.text == text).map(|(key, _)| key.at.line)
+            } else {
+                if seen.is_empty() {
+                    seen.extend(entries.iter().map(|(key, _)| (key.text.clone(), key.at.line)));
+                }
+                seen.insert(text.clone(), at.line)
+            };
+            if let Some(first) = earlier {
                 return Err(self.problem(
                     at,
                     format!("duplicate key `{text}`"),
