@@ -165,6 +165,7 @@ impl Guard {
         let Some(stat) = old.entry() else { return Ok(Answer::Continue) };
         let by =
             self.decide_place(request, &old, &old_text).and(self.decide_place(request, &new, &new_text));
+        let across = by == By::Kernel && !self.moves_as_one(&old.path(), &new.path());
         let is_dir = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
         let swaps = flags & u64::from(libc::RENAME_EXCHANGE) != 0;
         if by == By::Guard
@@ -174,9 +175,14 @@ impl Guard {
             return Ok(Answer::Fail(Errno::EACCES));
         }
         let flags = RenameFlags::from_bits_truncate(flags as u32);
+        let by = if across { By::Guard } else { by };
         Ok(self.settle(request, by, || {
             renameat2(&old.parent, old.name.as_os_str(), &new.parent, new.name.as_os_str(), flags)
         }))
+    }
+
+    fn moves_as_one(&self, old: &Path, new: &Path) -> bool {
+        self.domain.mode == PolicyMode::Audit || self.domain.cover.writes_as_one(old, new)
     }
 
     /// A directory may be moved only if everything in it may be changed at both places;
@@ -228,9 +234,12 @@ impl Guard {
         }
         // A second name for a file gives the right to change it by that name.
         let parent = old.path.parent().unwrap_or(Path::new("/"));
-        let by = self
+        let mut by = self
             .decide_entry(request, parent, &old.path, &old_text)
             .and(self.decide_place(request, &new, &new_text));
+        if by == By::Kernel && !self.moves_as_one(&old.path, &new.path()) {
+            by = By::Guard;
+        }
         Ok(self.settle(request, by, || {
             linkat(
                 nix::fcntl::AT_FDCWD,

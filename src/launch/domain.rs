@@ -537,15 +537,15 @@ impl Run {
         role: Role,
         package: &Arc<event::Package>,
         script: &Arc<event::Script>,
-        withheld: &[(OsString, Arc<crate::policy::RuleRef>)],
+        withheld: &[OsString],
     ) {
         if withheld.is_empty() {
             return;
         }
         let mut event = self.event(Kind::Env, role, package, script, event::Verdict::Allowed);
         event.enforced_by = EnforcedBy::Broker;
-        event.rule = withheld.first().map(|(_, rule)| rule_of(rule));
-        let names: Vec<String> = withheld.iter().map(|(n, _)| event::escape(n.as_bytes())).collect();
+        // Many names, each by a rule of its own: `policy show` tells which.
+        let names: Vec<String> = withheld.iter().map(|n| event::escape(n.as_bytes())).collect();
         event.detail = Some(json!({ "withheld": names }));
         self.log.record(key, event);
     }

@@ -11,16 +11,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::npm::{self, find_program};
-use crate::policy::{PathAction, Profile, RuleRef, Verdict};
-use std::sync::Arc;
+use crate::policy::{PathAction, Profile, Verdict};
 
 /// The environment of one script.
 #[derive(Debug)]
 pub struct ScriptEnvironment {
     /// Entries as `NAME=value`.
     pub entries: Vec<Vec<u8>>,
-    /// Names that policy took away, with the rule.
-    pub withheld: Vec<(OsString, Arc<RuleRef>)>,
+    /// Names that policy took away.
+    pub withheld: Vec<OsString>,
 }
 
 /// Whether values that npmguard itself sets replace what the caller gave.
@@ -48,9 +47,8 @@ pub fn for_script(
         if npm::is_pinned(entry) && caller == Caller::Lifecycle {
             continue;
         }
-        let decision = profile.decide_env(name);
-        if decision.verdict == Verdict::Deny {
-            withheld.push((name.to_owned(), decision.rule));
+        if profile.decide_env(name).verdict == Verdict::Deny {
+            withheld.push(name.to_owned());
         } else {
             entries.push(entry.clone());
         }

@@ -78,6 +78,12 @@ impl Cover {
         self.read_all || self.read.iter().any(|tree| path.starts_with(tree))
     }
 
+    /// Whether one granted tree holds both, so that the kernel moves between them. Across
+    /// trees it refuses when the new place has more rights (`EXDEV`).
+    pub fn writes_as_one(&self, one: &Path, other: &Path) -> bool {
+        self.write.iter().any(|tree| one.starts_with(tree) && other.starts_with(tree))
+    }
+
     /// The kernel grants changing this object.
     pub fn writes(&self, path: &Path) -> bool {
         self.write.iter().any(|tree| path.starts_with(tree))
@@ -208,10 +214,14 @@ pub fn build_exec_fence(programs: &[PathBuf]) -> Result<ExecFence, LandlockError
             denied_paths.push(real);
         }
     }
+    // A layer that does not grant REFER forbids every rename across directories.
     let mut created = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::Execute)?
+        .handle_access(AccessFs::Execute | AccessFs::Refer)?
         .create()?;
+    if let Ok(root) = PathFd::new("/") {
+        created = created.add_rule(PathBeneath::new(root, AccessFs::Refer))?;
+    }
     let mut allowed = Vec::new();
     all_but(Path::new("/"), &denied_paths, &denied, &mut allowed);
     for path in allowed {
