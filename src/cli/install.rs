@@ -29,7 +29,9 @@ pub(super) fn npm(command: &str, args: &ManagerArgs) -> i32 {
     };
     let elsewhere = args.rest.iter().any(|a| {
         let a = a.to_string_lossy();
-        ["-g", "--global", "-C", "--help", "-h"].contains(&a.as_ref()) || a.starts_with("--prefix") || a.starts_with("--location")
+        ["-g", "--global", "-C", "--help", "-h"].contains(&a.as_ref())
+            || a.starts_with("--prefix")
+            || a.starts_with("--location")
     });
     if needs_manifest && !elsewhere && !project.join("package.json").is_file() {
         return fail(

@@ -150,7 +150,9 @@ impl GuardArgs {
             Some(words) => Some(
                 words
                     .iter()
-                    .map(|word| word.parse::<FailOn>().map_err(|e| format!("--fail-on: {e}\n\nhint: {}", e.hint())))
+                    .map(|word| {
+                        word.parse::<FailOn>().map_err(|e| format!("--fail-on: {e}\n\nhint: {}", e.hint()))
+                    })
                     .collect::<Result<Vec<_>, _>>()?,
             ),
         };

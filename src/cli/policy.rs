@@ -99,7 +99,10 @@ fn subject(args: &ShowArgs) -> Result<Subject, String> {
         None => (package.as_str(), None),
     };
     let version = version
-        .map(|v| semver::Version::parse(v).map_err(|e| format!("`{v}` is not a version: {e}\n\nhint: write NAME@1.2.3")))
+        .map(|v| {
+            semver::Version::parse(v)
+                .map_err(|e| format!("`{v}` is not a version: {e}\n\nhint: write NAME@1.2.3"))
+        })
         .transpose()?;
     Ok(Subject::Dependency { name: name.to_owned(), version, granted: true })
 }

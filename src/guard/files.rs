@@ -43,8 +43,11 @@ impl Guard {
         }
         let creates = args.flags.contains(OFlag::O_CREAT);
         let exclusive = creates && args.flags.contains(OFlag::O_EXCL);
-        let last =
-            if exclusive || args.flags.contains(OFlag::O_NOFOLLOW) { LastLink::Keep } else { LastLink::Follow };
+        let last = if exclusive || args.flags.contains(OFlag::O_NOFOLLOW) {
+            LastLink::Keep
+        } else {
+            LastLink::Follow
+        };
         match resolve::resolve(request.target(), args.dirfd, &args.path, last) {
             Ok(Found::Object(_)) if exclusive => Ok(Answer::Fail(Errno::EEXIST)),
             Ok(Found::Object(object)) => self.open_existing(request, &args, object),
@@ -56,7 +59,9 @@ impl Guard {
 
     fn open_existing(&mut self, request: &Request<'_>, args: &Arguments, object: Object) -> Handled {
         let (reads, writes) = accesses(args.flags);
-        if !object.is_named() || object.kind() == libc::S_IFLNK || (writes && object.is_dir() && !is_tmpfile(args.flags))
+        if !object.is_named()
+            || object.kind() == libc::S_IFLNK
+            || (writes && object.is_dir() && !is_tmpfile(args.flags))
         {
             // Pipes and sockets of its own; a symlink that must not be followed (ELOOP);
             // a directory opened for writing (EISDIR).
@@ -69,7 +74,12 @@ impl Guard {
         let mut decision: Option<(PathAction, Decision)> = None;
         for (wanted, action) in [(reads, PathAction::Read), (writes, PathAction::Write)] {
             if wanted {
-                let next = self.domain.profile.decide_path(action, &path);
+                let mut next = self.domain.profile.decide_path(action, &path);
+                if object.is_dir() && next.verdict == Verdict::Deny {
+                    // Who may make and remove entries may list them.
+                    let write = self.domain.profile.decide_path(PathAction::Write, &path);
+                    next = if write.verdict == Verdict::Deny { next } else { write };
+                }
                 if decision.as_ref().is_none_or(|(_, worst)| next.verdict > worst.verdict) {
                     decision = Some((action, next));
                 }
@@ -77,7 +87,8 @@ impl Guard {
         }
         let Some((action, decision)) = decision else { return Ok(Answer::Continue) };
         if decision.verdict != Verdict::Allow {
-            let event = self.file_event(request, action, &decision, &object.path, &path, &args.path, object.is_dir());
+            let event =
+                self.file_event(request, action, &decision, &object.path, &path, &args.path, object.is_dir());
             self.log(event);
         }
         if decision.verdict == Verdict::Deny {
@@ -128,7 +139,8 @@ impl Guard {
             PolicyPath::Foreign => return Ok(Answer::Continue),
         };
         if decision.verdict != Verdict::Allow {
-            let event = self.file_event(request, PathAction::Write, &decision, &path, &path, &args.path, false);
+            let event =
+                self.file_event(request, PathAction::Write, &decision, &path, &path, &args.path, false);
             self.log(event);
         }
         if decision.verdict == Verdict::Deny {
@@ -199,7 +211,9 @@ fn techniques(path: &std::path::Path, kind: Kind) -> Vec<&'static str> {
         Kind::Read if has(&["_history"]) => vec!["T1552.003"],
         Kind::Read => vec!["T1552.001"],
         Kind::Write if has(&["/.git/hooks/", "/.git/config", "/.husky/"]) => vec!["T1546"],
-        Kind::Write if has(&[".bashrc", ".profile", ".zshrc", ".zprofile", ".bash_profile"]) => vec!["T1546.004"],
+        Kind::Write if has(&[".bashrc", ".profile", ".zshrc", ".zprofile", ".bash_profile"]) => {
+            vec!["T1546.004"]
+        }
         Kind::Write if has(&["authorized_keys"]) => vec!["T1098.004"],
         Kind::Write if has(&["cron"]) => vec!["T1053.003"],
         Kind::Write if has(&["autostart"]) => vec!["T1547.013"],
@@ -267,4 +281,3 @@ fn accesses(flags: OFlag) -> (bool, bool) {
 fn on_exec(flags: OFlag) -> OnExec {
     if flags.contains(OFlag::O_CLOEXEC) { OnExec::Close } else { OnExec::Keep }
 }
-

@@ -54,8 +54,7 @@ impl Guard {
         use MetadataCall as C;
         let at = |path: usize, flags: u64| {
             let flags = flags as i32;
-            let last =
-                if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
+            let last = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
             Named::Path { dirfd: request.fd(0), path, last }
         };
         let mode = |index: usize| Change::Mode(request.arg(index) as u32);
@@ -196,9 +195,12 @@ impl Change {
         let id = |n: u32| (n != u32::MAX).then_some(n);
         match self {
             Change::Mode(_) if object.kind() == libc::S_IFLNK => Err(Errno::EOPNOTSUPP),
-            Change::Mode(mode) => {
-                fchmodat(AT_FDCWD, path.as_str(), Mode::from_bits_truncate(*mode), FchmodatFlags::FollowSymlink)
-            }
+            Change::Mode(mode) => fchmodat(
+                AT_FDCWD,
+                path.as_str(),
+                Mode::from_bits_truncate(*mode),
+                FchmodatFlags::FollowSymlink,
+            ),
             Change::Owner(uid, gid) => fchownat(
                 &object.fd,
                 "",

@@ -36,8 +36,8 @@ use crate::sandbox::process_memory::Memory;
 use crate::sandbox::syscall::{self, Call, Entry};
 
 pub use process::descends_from;
-pub use resolve::own_fd;
 use resolve::Target;
+pub use resolve::own_fd;
 
 /// Whose rules a domain runs under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,12 @@ struct Guard {
 
 /// Serves a confined tree until nothing of it is left. Bytes from `client` are
 /// signal numbers for the first process; its end terminates the tree.
-pub fn serve(domain: Domain, mut confined: Confined, client: Option<OwnedFd>, wall: Option<Duration>) -> Ended {
+pub fn serve(
+    domain: Domain,
+    mut confined: Confined,
+    client: Option<OwnedFd>,
+    wall: Option<Duration>,
+) -> Ended {
     if let Some(identity) = &domain.identity
         && let Err(errno) = creds::assume_in_thread(identity)
     {
@@ -184,7 +189,8 @@ pub fn serve(domain: Domain, mut confined: Confined, client: Option<OwnedFd>, wa
     let mut timed_out = false;
     let mut stopped_for_breach = false;
     loop {
-        let deadline = wall.filter(|_| !timed_out && ended.is_none()).map(|w| w.saturating_sub(started.elapsed()));
+        let deadline =
+            wall.filter(|_| !timed_out && ended.is_none()).map(|w| w.saturating_sub(started.elapsed()));
         let timeout = deadline.map_or(PollTimeout::NONE, |d| {
             PollTimeout::try_from(d + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
@@ -289,7 +295,8 @@ fn wait(confined: &Confined, guard: Option<&Guard>, client: Option<&OwnedFd>, ti
         control: readable(0),
         client: client_at.is_some_and(readable),
         // A hang-up without a notification means that nobody is left in the domain.
-        listener: listener_at.is_some_and(|at| fds[at].revents().is_some_and(|r| r.contains(PollFlags::POLLIN))),
+        listener: listener_at
+            .is_some_and(|at| fds[at].revents().is_some_and(|r| r.contains(PollFlags::POLLIN))),
         sockets: (sockets_at..fds.len()).any(readable),
     }
 }
@@ -353,7 +360,8 @@ impl Guard {
         let mut event = self.event(request, Kind::Process, Verdict::Deny);
         event.target = Some(EventTarget::named(TargetKind::Syscall, request.entry.name.as_bytes()));
         event.errno = Some("EACCES");
-        event.detail = Some(serde_json::json!({ "why": "the call could not be inspected", "error": errno.desc() }));
+        event.detail =
+            Some(serde_json::json!({ "why": "the call could not be inspected", "error": errno.desc() }));
         self.log(event);
         self.unless_audit(Answer::Fail(Errno::EACCES))
     }

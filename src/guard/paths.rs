@@ -116,7 +116,9 @@ impl Guard {
 
     fn mkdir(&mut self, request: &Request<'_>, dirfd: i32, path: usize, mode: u64) -> Handled {
         let requested = request.path(path)?;
-        let Ok(place) = resolve::place(request.target(), dirfd, &requested) else { return Ok(Answer::Continue) };
+        let Ok(place) = resolve::place(request.target(), dirfd, &requested) else {
+            return Ok(Answer::Continue);
+        };
         if place.entry().is_some() {
             return Ok(Answer::Continue);
         }
@@ -127,7 +129,9 @@ impl Guard {
 
     fn mknod(&mut self, request: &Request<'_>, dirfd: i32, path: usize, mode: u64) -> Handled {
         let requested = request.path(path)?;
-        let Ok(place) = resolve::place(request.target(), dirfd, &requested) else { return Ok(Answer::Continue) };
+        let Ok(place) = resolve::place(request.target(), dirfd, &requested) else {
+            return Ok(Answer::Continue);
+        };
         if place.entry().is_some() {
             return Ok(Answer::Continue);
         }
@@ -144,7 +148,9 @@ impl Guard {
 
     fn unlink(&mut self, request: &Request<'_>, dirfd: i32, path: usize, flags: u64) -> Handled {
         let requested = request.path(path)?;
-        let Ok(place) = resolve::place(request.target(), dirfd, &requested) else { return Ok(Answer::Continue) };
+        let Ok(place) = resolve::place(request.target(), dirfd, &requested) else {
+            return Ok(Answer::Continue);
+        };
         if place.entry().is_none() {
             return Ok(Answer::Continue);
         }
@@ -163,8 +169,7 @@ impl Guard {
             .and_then(|old| Ok((old, resolve::place(request.target(), to.0, &new_text)?)));
         let Ok((old, new)) = places else { return Ok(Answer::Continue) };
         let Some(stat) = old.entry() else { return Ok(Answer::Continue) };
-        let by =
-            self.decide_place(request, &old, &old_text).and(self.decide_place(request, &new, &new_text));
+        let by = self.decide_place(request, &old, &old_text).and(self.decide_place(request, &new, &new_text));
         let across = by == By::Kernel && !self.moves_as_one(&old.path(), &new.path());
         let is_dir = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
         let swaps = flags & u64::from(libc::RENAME_EXCHANGE) != 0;
@@ -200,8 +205,15 @@ impl Guard {
                     let decision = self.domain.profile.decide_path(PathAction::Write, end);
                     if decision.verdict == Verdict::Deny || seen > MOST_MOVED {
                         let requested = std::os::unix::ffi::OsStrExt::as_bytes(from.as_os_str());
-                        let event =
-                            self.file_event(request, PathAction::Write, &decision, end, end, requested, false);
+                        let event = self.file_event(
+                            request,
+                            PathAction::Write,
+                            &decision,
+                            end,
+                            end,
+                            requested,
+                            false,
+                        );
                         self.log(event);
                         return false;
                     }
@@ -253,7 +265,9 @@ impl Guard {
 
     fn symlink(&mut self, request: &Request<'_>, text: usize, dirfd: i32, path: usize) -> Handled {
         let (content, requested) = (request.path(text)?, request.path(path)?);
-        let Ok(place) = resolve::place(request.target(), dirfd, &requested) else { return Ok(Answer::Continue) };
+        let Ok(place) = resolve::place(request.target(), dirfd, &requested) else {
+            return Ok(Answer::Continue);
+        };
         if place.entry().is_some() {
             return Ok(Answer::Continue);
         }

@@ -75,8 +75,15 @@ pub(super) fn describe(tid: i32, root: i32) -> event::Process {
         at = parent;
     }
     chain.reverse();
-    let mut process =
-        event::Process { pid, ppid, exe: link("exe"), argv: Vec::new(), argv_truncated: false, cwd: link("cwd"), chain };
+    let mut process = event::Process {
+        pid,
+        ppid,
+        exe: link("exe"),
+        argv: Vec::new(),
+        argv_truncated: false,
+        cwd: link("cwd"),
+        chain,
+    };
     process.set_argv(command_line(pid).iter().map(Vec::as_slice));
     process
 }
@@ -97,7 +104,8 @@ pub(super) fn command_line(pid: i32) -> Vec<Vec<u8>> {
 pub(super) fn proc_path(path: &Path, root: i32) -> Option<ProcPath> {
     let rest = path.strip_prefix("/proc").ok()?;
     let mut parts = rest.components();
-    let Some(pid) = parts.next().and_then(|c| c.as_os_str().to_str()).and_then(|n| n.parse::<i32>().ok()) else {
+    let Some(pid) = parts.next().and_then(|c| c.as_os_str().to_str()).and_then(|n| n.parse::<i32>().ok())
+    else {
         return Some(ProcPath::Global);
     };
     let group = thread_group(pid).unwrap_or(pid);

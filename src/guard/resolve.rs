@@ -207,11 +207,9 @@ pub(super) fn place(target: Target, dirfd: i32, path: &[u8]) -> Result<Place, Er
         return Err(if path.is_empty() { Errno::ENOENT } else { Errno::EBUSY });
     }
     match resolve(target, dirfd, directory, LastLink::Follow)? {
-        Found::Object(object) if object.is_dir() => Ok(Place {
-            parent: object.fd,
-            parent_path: object.path,
-            name: OsString::from_vec(name.to_vec()),
-        }),
+        Found::Object(object) if object.is_dir() => {
+            Ok(Place { parent: object.fd, parent_path: object.path, name: OsString::from_vec(name.to_vec()) })
+        }
         Found::Object(_) => Err(Errno::ENOTDIR),
         Found::Missing(_) => Err(Errno::ENOENT),
     }
@@ -368,6 +366,9 @@ mod tests {
         symlink("b", dir.path().join("a")).unwrap();
         symlink("a", dir.path().join("b")).unwrap();
         let path = format!("{}/a", dir.path().display());
-        assert_eq!(resolve(me(), libc::AT_FDCWD, path.as_bytes(), LastLink::Follow).unwrap_err(), Errno::ELOOP);
+        assert_eq!(
+            resolve(me(), libc::AT_FDCWD, path.as_bytes(), LastLink::Follow).unwrap_err(),
+            Errno::ELOOP
+        );
     }
 }

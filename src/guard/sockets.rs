@@ -16,7 +16,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, bind, connect, getpeername, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage,
+    UnixAddr, bind, connect, getpeername, listen, socket,
 };
 use nix::sys::stat::fstat;
 
@@ -101,7 +102,9 @@ impl Table {
                 continue;
             }
             for fd in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
-                alive.extend(fs::read_link(fd.path()).ok().and_then(|l| socket_inode(l.as_os_str().as_bytes())));
+                alive.extend(
+                    fs::read_link(fd.path()).ok().and_then(|l| socket_inode(l.as_os_str().as_bytes())),
+                );
             }
         }
         self.open.retain(|inode, _| alive.contains(inode));
@@ -131,7 +134,11 @@ pub(super) enum Address {
 
 impl Address {
     /// Copies the address argument of a call; `None` for a null pointer.
-    pub(super) fn read(request: &Request<'_>, pointer: usize, length: usize) -> Result<Option<Address>, Errno> {
+    pub(super) fn read(
+        request: &Request<'_>,
+        pointer: usize,
+        length: usize,
+    ) -> Result<Option<Address>, Errno> {
         let (at, len) = (request.arg(pointer), request.arg(length) as u32 as usize);
         if at == 0 {
             return Ok(None);
@@ -641,7 +648,11 @@ mod tests {
             let Ok(server) = std::net::TcpListener::bind(bind_to) else { continue };
             let (address, inode) = (server.local_addr().unwrap(), fstat(&server).unwrap().st_ino);
             let found = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().any(|table| {
-                fs::read_to_string(table).unwrap().lines().filter_map(listener_line).any(|l| l == (address, inode))
+                fs::read_to_string(table)
+                    .unwrap()
+                    .lines()
+                    .filter_map(listener_line)
+                    .any(|l| l == (address, inode))
             });
             assert!(found, "{address}");
         }

@@ -241,8 +241,13 @@ impl Run {
             remove_tmp(&tmp);
             return Ok(0);
         }
-        let scrubbed =
-            environment::for_script(&request.environment, &profile, self.home.as_deref(), &tmp, Caller::Lifecycle);
+        let scrubbed = environment::for_script(
+            &request.environment,
+            &profile,
+            self.home.as_deref(),
+            &tmp,
+            Caller::Lifecycle,
+        );
         let mut start = self.event(Kind::ScriptStart, role, &package, &script, event::Verdict::Allowed);
         let name_claim = String::from_utf8_lossy(claim("npm_package_name")).into_owned();
         start.detail = Some(json!({
@@ -333,7 +338,12 @@ impl Run {
     ///
     /// # Errors
     /// When the domain could not be built.
-    pub fn command(&self, command: Command, name: Option<&str>, client: OwnedFd) -> Result<Ended, DomainError> {
+    pub fn command(
+        &self,
+        command: Command,
+        name: Option<&str>,
+        client: OwnedFd,
+    ) -> Result<Ended, DomainError> {
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let tmp = self.dir.make_tmp(key, None).map_err(|e| DomainError::Io("no temporary directory", e))?;
         let lockfile = Lockfile::default();

@@ -37,7 +37,9 @@ pub fn main() -> u8 {
 
 fn run(control: BorrowedFd<'_>) -> Result<(), Errno> {
     nix::sys::prctl::set_child_subreaper(true)?;
-    for sig in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2] {
+    for sig in
+        [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
+    {
         process::ignore_signal(sig)?;
     }
     let mut mask = SigSet::empty();
@@ -128,10 +130,8 @@ fn watch(control: BorrowedFd<'_>, children: &SignalFd, main: Pid, grace: Duratio
                 .unwrap_or(PollTimeout::ZERO),
             None => PollTimeout::NONE,
         };
-        let mut fds = [
-            PollFd::new(children.as_fd(), PollFlags::POLLIN),
-            PollFd::new(control, PollFlags::POLLIN),
-        ];
+        let mut fds =
+            [PollFd::new(children.as_fd(), PollFlags::POLLIN), PollFd::new(control, PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),

@@ -33,7 +33,9 @@ impl RunDir {
     /// When no directory can be made, or this program's file cannot be used from it.
     pub fn create() -> io::Result<RunDir> {
         let base = std::env::temp_dir();
-        let fits = |b: &Path| b.as_os_str().len() + "/npmguard-XXXXXXXX/".len() + SOCKET_NAME.len() + 1 < LONGEST_SOCKET_PATH;
+        let fits = |b: &Path| {
+            b.as_os_str().len() + "/npmguard-XXXXXXXX/".len() + SOCKET_NAME.len() + 1 < LONGEST_SOCKET_PATH
+        };
         let base = if fits(&base) && base.is_absolute() { base } else { PathBuf::from("/tmp") };
         let dir = tempfile::Builder::new()
             .prefix("npmguard-")

@@ -306,7 +306,11 @@ fn decode_leftovers(data: &[u8]) -> Result<Vec<Leftover>, Malformed> {
 
 /// A wait status as the shell shows it: the exit code, or 128 + signal.
 pub fn exit_code(wait_status: i32) -> i32 {
-    if libc::WIFSIGNALED(wait_status) { 128 + libc::WTERMSIG(wait_status) } else { libc::WEXITSTATUS(wait_status) }
+    if libc::WIFSIGNALED(wait_status) {
+        128 + libc::WTERMSIG(wait_status)
+    } else {
+        libc::WEXITSTATUS(wait_status)
+    }
 }
 
 /// The environment of this process as `NAME=value`.

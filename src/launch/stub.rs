@@ -57,7 +57,8 @@ fn run(argv: Vec<OsString>) -> Result<i32, Errno> {
     send_request(&broker, &argv)?;
     let mut reply = Vec::new();
     loop {
-        let mut fds = [PollFd::new(broker.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds =
+            [PollFd::new(broker.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
@@ -124,4 +125,3 @@ fn end_like(status: i32) -> i32 {
     }
     libc::WEXITSTATUS(status)
 }
-

@@ -54,7 +54,9 @@ pub enum RunError {
     #[error("{0}")]
     Domain(#[from] DomainError),
     /// This kernel lacks a layer.
-    #[error("{what}\n\nhint: `npmguard doctor` shows what is missing; `--allow-degraded {layer}` runs without it")]
+    #[error(
+        "{what}\n\nhint: `npmguard doctor` shows what is missing; `--allow-degraded {layer}` runs without it"
+    )]
     Layer {
         /// What is missing.
         what: String,
@@ -79,7 +81,9 @@ impl RunError {
     /// The exit code for it.
     pub fn exit_code(&self) -> i32 {
         match self {
-            RunError::Policy(_) | RunError::Usage(_) | RunError::Domain(DomainError::Policy(_)) => exit::USAGE,
+            RunError::Policy(_) | RunError::Usage(_) | RunError::Domain(DomainError::Policy(_)) => {
+                exit::USAGE
+            }
             RunError::NotFound(_) | RunError::Npm(NpmError::NotFound(_)) => exit::NOT_FOUND,
             RunError::Npm(_) => exit::NOT_EXECUTABLE,
             _ => exit::GUARD,
@@ -124,7 +128,10 @@ pub fn user_policy(home: Option<&Path>) -> Option<PathBuf> {
 
 /// HOME, resolved; `None` when it is unset, empty or not there.
 pub fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").map(PathBuf::from).filter(|p| p.is_absolute()).and_then(|p| p.canonicalize().ok())
+    std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute())
+        .and_then(|p| p.canonicalize().ok())
 }
 
 /// Loads the policy as every command does.
@@ -169,7 +176,8 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
         ignored,
         programs,
     };
-    let broker = Broker::start(Arc::clone(&run)).map_err(|e| RunError::Io("the broker could not listen", e))?;
+    let broker =
+        Broker::start(Arc::clone(&run)).map_err(|e| RunError::Io("the broker could not listen", e))?;
     let ended = run.manager(command, signals, |reaper| broker.trust(reaper));
     broker.finish();
     finish(options, &run, ended?)
@@ -179,7 +187,12 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
 ///
 /// # Errors
 /// What kept the command from being started.
-pub fn command(options: &Options, project: &Path, argv: &[OsString], name: Option<&str>) -> Result<i32, RunError> {
+pub fn command(
+    options: &Options,
+    project: &Path,
+    argv: &[OsString],
+    name: Option<&str>,
+) -> Result<i32, RunError> {
     let path = search_path();
     let first = argv.first().ok_or_else(|| RunError::Usage("no command was given".into()))?;
     let program = if first.as_bytes().contains(&b'/') {
@@ -292,7 +305,8 @@ fn banner(run: &Run) -> String {
 }
 
 fn start_detail(run: &Run) -> Value {
-    let kernel = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let kernel =
+        nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
     json!({
         "npmguard": env!("CARGO_PKG_VERSION"),
         "kernel": kernel,
@@ -361,7 +375,11 @@ fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
 }
 
 fn terminal_width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|w| (40..=400).contains(w)).unwrap_or(100)
+    std::env::var("COLUMNS")
+        .ok()
+        .and_then(|c| c.parse().ok())
+        .filter(|w| (40..=400).contains(w))
+        .unwrap_or(100)
 }
 
 /// Signals that this process was started ignoring (under `nohup`, say); what it starts

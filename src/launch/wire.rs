@@ -73,7 +73,11 @@ impl<'a> Reader<'a> {
         Reader { data, at: 0 }
     }
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(len).filter(|end| *end <= self.data.len()).ok_or(Malformed { at: self.at })?;
+        let end = self
+            .at
+            .checked_add(len)
+            .filter(|end| *end <= self.data.len())
+            .ok_or(Malformed { at: self.at })?;
         let taken = &self.data[self.at..end];
         self.at = end;
         Ok(taken)

@@ -65,6 +65,14 @@ pub fn for_script(
     set("RES_OPTIONS", OsStr::new("use-vc"));
     if caller == Caller::Lifecycle {
         set("npm_config_cache", tmp.join("npm-cache").as_os_str());
+        // Caches are best effort: without a grant they are private and go with the script.
+        let cache = home.map(|h| h.join(".cache"));
+        let granted = cache
+            .as_ref()
+            .is_some_and(|cache| profile.kernel_grants().write.iter().any(|g| g.path().starts_with(cache)));
+        if !granted {
+            set("XDG_CACHE_HOME", tmp.join("cache").as_os_str());
+        }
         let unreadable = |file: &str| {
             home.is_some_and(|h| {
                 profile.decide_path(PathAction::Read, &h.join(file)).verdict == Verdict::Deny
@@ -91,8 +99,23 @@ pub fn index(entries: &[Vec<u8>]) -> HashMap<&[u8], &[u8]> {
 
 /// Programs whose installation scripts may need as a whole.
 const TOOLS: &[&str] = &[
-    "node", "npm", "python3", "python", "make", "cmake", "ninja", "cc", "c++", "gcc", "g++", "clang", "clang++", "ld",
-    "ar", "pkg-config", "git",
+    "node",
+    "npm",
+    "python3",
+    "python",
+    "make",
+    "cmake",
+    "ninja",
+    "cc",
+    "c++",
+    "gcc",
+    "g++",
+    "clang",
+    "clang++",
+    "ld",
+    "ar",
+    "pkg-config",
+    "git",
 ];
 
 /// Where toolchains outside the system directories live: the install prefixes of the
@@ -102,7 +125,9 @@ pub fn toolchain(path: &OsStr, home: Option<&Path>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     let mut add = |path: PathBuf| {
         let too_wide = path.parent().is_none()
-            || home.is_some_and(|h| h.starts_with(&path) || path == h.join(".local") || path == h.join(".config"));
+            || home.is_some_and(|h| {
+                h.starts_with(&path) || path == h.join(".local") || path == h.join(".config")
+            });
         if !too_wide && !is_system(&path) && !found.contains(&path) {
             found.push(path);
         }

@@ -86,7 +86,12 @@ fn text(value: Option<serde_json::Value>) -> Option<String> {
 
 /// Identifies the package whose script was started in `cwd` (a resolved path).
 /// `environment` is what the manager gave the stub.
-pub fn identify(cwd: &Path, project: &Path, lockfile: &Lockfile, environment: &HashMap<&[u8], &[u8]>) -> PackageId {
+pub fn identify(
+    cwd: &Path,
+    project: &Path,
+    lockfile: &Lockfile,
+    environment: &HashMap<&[u8], &[u8]>,
+) -> PackageId {
     let directory = cwd
         .ancestors()
         .take_while(|d| d.file_name() != Some(OsStr::new("node_modules")))
@@ -119,9 +124,9 @@ pub fn identify(cwd: &Path, project: &Path, lockfile: &Lockfile, environment: &H
         verify(by_place.as_deref(), manifest_name.as_deref(), real_name.as_deref(), &resolved, project)
     };
     PackageId {
-        name: by_place
-            .or_else(|| manifest_name.clone())
-            .unwrap_or_else(|| directory.file_name().unwrap_or(OsStr::new("project")).to_string_lossy().into_owned()),
+        name: by_place.or_else(|| manifest_name.clone()).unwrap_or_else(|| {
+            directory.file_name().unwrap_or(OsStr::new("project")).to_string_lossy().into_owned()
+        }),
         version: entry.and_then(|e| e.version.clone()).or(manifest_version),
         dependants: if root { Vec::new() } else { lockfile.dependants(&place) },
         integrity: entry.and_then(|e| e.integrity.clone()).or_else(|| claim("npm_package_integrity")),

@@ -143,6 +143,9 @@ mod tests {
         assert_eq!(lock.dependants("node_modules/b/node_modules/left-pad"), ["app", "b"]);
         assert_eq!(lock.dependants("node_modules/b"), ["app"]);
         assert!(lock.dependants("node_modules/orphan").is_empty());
-        assert_eq!(lock.entry("node_modules/b/node_modules/left-pad").unwrap().integrity.as_deref(), Some("sha512-x"));
+        assert_eq!(
+            lock.entry("node_modules/b/node_modules/left-pad").unwrap().integrity.as_deref(),
+            Some("sha512-x")
+        );
     }
 }

@@ -42,9 +42,10 @@ pub struct Npm {
 
 /// The first file called `name` in the directories of `path` that can be executed.
 pub fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(|p| {
-        nix::unistd::access(p.as_path(), nix::unistd::AccessFlags::X_OK).is_ok() && p.is_file()
-    })
+    std::env::split_paths(path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|p| nix::unistd::access(p.as_path(), nix::unistd::AccessFlags::X_OK).is_ok() && p.is_file())
 }
 
 impl Npm {
@@ -109,7 +110,9 @@ impl Npm {
         let mut programs = vec![self.node.clone()];
         if let Some(git) = &self.git {
             programs.push(git.clone());
-            if let Some(prefix) = git.canonicalize().ok().as_deref().and_then(Path::parent).and_then(Path::parent) {
+            if let Some(prefix) =
+                git.canonicalize().ok().as_deref().and_then(Path::parent).and_then(Path::parent)
+            {
                 programs.push(prefix.join("libexec/git-core"));
                 programs.push(prefix.join("lib/git-core"));
             }
@@ -146,7 +149,8 @@ pub fn loaders() -> Vec<PathBuf> {
 /// A version manager's stand-in for node names the real one.
 fn real_node(node: PathBuf) -> PathBuf {
     let mut head = [0u8; 4];
-    let is_elf = std::fs::File::open(&node).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"\x7fELF";
+    let is_elf =
+        std::fs::File::open(&node).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"\x7fELF";
     if is_elf && !node.components().any(|c| c.as_os_str() == "shims" || c.as_os_str() == ".volta") {
         return node;
     }
@@ -181,7 +185,12 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_pinned_setting_is_known() {
-        for entry in ["npm_config_script_shell=/evil", "NPM_CONFIG_SCRIPT-SHELL=", "npm_config_node-options=x", "NPM_CONFIG_GIT=x"] {
+        for entry in [
+            "npm_config_script_shell=/evil",
+            "NPM_CONFIG_SCRIPT-SHELL=",
+            "npm_config_node-options=x",
+            "NPM_CONFIG_GIT=x",
+        ] {
             assert!(is_pinned(entry.as_bytes()), "{entry}");
         }
         for entry in ["npm_config_nodedir=/usr", "GIT_DIR=x", "NODE_OPTIONS=--max-old-space-size=1"] {
@@ -191,13 +200,23 @@ mod tests {
 
     #[test]
     fn pins_stand_on_the_command_line_and_in_the_environment() {
-        let npm = Npm { node: "/n/node".into(), cli: "/n/npm-cli.js".into(), git: Some("/usr/bin/git".into()) };
+        let npm =
+            Npm { node: "/n/node".into(), cli: "/n/npm-cli.js".into(), git: Some("/usr/bin/git".into()) };
         let argv = npm.arguments(Path::new("/r/stub"), "ci", &["--loglevel=silly".into()]);
         assert_eq!(
             argv,
-            ["/n/node", "/n/npm-cli.js", "--script-shell=/r/stub", "--git=/usr/bin/git", "--node-options=", "ci", "--loglevel=silly"]
+            [
+                "/n/node",
+                "/n/npm-cli.js",
+                "--script-shell=/r/stub",
+                "--git=/usr/bin/git",
+                "--node-options=",
+                "ci",
+                "--loglevel=silly"
+            ]
         );
-        let env = npm.environment(Path::new("/r/stub"), &[b"npm_config_Script-Shell=/evil".to_vec(), b"A=1".to_vec()]);
+        let env = npm
+            .environment(Path::new("/r/stub"), &[b"npm_config_Script-Shell=/evil".to_vec(), b"A=1".to_vec()]);
         let env: Vec<&str> = env.iter().map(|e| std::str::from_utf8(e).unwrap()).collect();
         assert_eq!(env, ["A=1", "npm_config_script_shell=/r/stub", "npm_config_git=/usr/bin/git"]);
     }

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn paths_are_taken_and_secrets_are_not_kept() {
-        let values = parse("; comment\ncache = \"/var/cache/npm\"\n//registry/:_authToken=s3cret\nlogs-dir=/x\n");
+        let values =
+            parse("; comment\ncache = \"/var/cache/npm\"\n//registry/:_authToken=s3cret\nlogs-dir=/x\n");
         assert_eq!(values.get("cache").map(String::as_str), Some("/var/cache/npm"));
         assert_eq!(values.get("logs_dir").map(String::as_str), Some("/x"));
         assert_eq!(values.len(), 2);

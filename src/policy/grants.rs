@@ -25,6 +25,15 @@ pub enum Grant {
     Dir(PathBuf),
 }
 
+impl Grant {
+    /// The path that is granted, whatever its extent.
+    pub fn path(&self) -> &Path {
+        match self {
+            Grant::Tree(path) | Grant::File(path) | Grant::Dir(path) => path,
+        }
+    }
+}
+
 /// What the kernel can be told about a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KernelGrants {

@@ -123,11 +123,12 @@ pub const MESSAGE_FAILED: u8 = b'E';
 /// # Errors
 /// Only a failed fork; later failures arrive on [`Plan::report`].
 pub fn start(plan: &Plan<'_>) -> Result<Pid, Errno> {
+    let reaper = unistd::getpid();
     // SAFETY: the reaper has a single thread, so the child may go on with ordinary code.
     match unsafe { unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let (step, errno) = match confine_and_exec(plan) {
+            let (step, errno) = match confine_and_exec(plan, reaper) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -140,10 +141,13 @@ pub fn start(plan: &Plan<'_>) -> Result<Pid, Errno> {
     }
 }
 
-fn confine_and_exec(plan: &Plan<'_>) -> Result<std::convert::Infallible, (Step, Errno)> {
+fn confine_and_exec(plan: &Plan<'_>, reaper: Pid) -> Result<std::convert::Infallible, (Step, Errno)> {
     let at = |step: Step| move |errno: Errno| (step, errno);
     // The reaper is what ends this tree; without it nothing must go on.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Step::NoNewPrivs))?;
+    if unistd::getppid() != reaper {
+        return Err((Step::NoNewPrivs, Errno::ESRCH));
+    }
     unistd::fchdir(plan.cwd).map_err(at(Step::Directory))?;
     stdio(&plan.stdio).map_err(at(Step::Stdio))?;
     umask(plan.umask);
@@ -156,6 +160,8 @@ fn confine_and_exec(plan: &Plan<'_>) -> Result<std::convert::Infallible, (Step, 
         unistd::setresuid(identity.uid, identity.uid, identity.uid).map_err(at(Step::Identity))?;
         // Changing the user cleared the parent-death signal (prctl(2)).
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Step::Identity))?;
+        // It also made the process unreadable, for the guard as well, until the exec.
+        nix::sys::prctl::set_dumpable(true).map_err(at(Step::Identity))?;
     }
     if plan.capabilities == Capabilities::DropAllButFileOwnership {
         capabilities::drop_all_but_file_ownership().map_err(|_| (Step::Identity, Errno::EPERM))?;
@@ -185,7 +191,8 @@ fn stdio(fds: &[BorrowedFd<'_>; 3]) -> Result<(), Errno> {
     unistd::dup2_stdout(&copies[1])?;
     unistd::dup2_stderr(&copies[2])?;
     // SAFETY: marks descriptors of this process; nothing is closed before the exec.
-    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
 }
 
 fn limit(resource: Resource, value: u64) -> Result<(), Errno> {

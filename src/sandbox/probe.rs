@@ -156,8 +156,7 @@ fn probe_filter() -> Option<seccompiler::BpfProgram> {
     use seccompiler::{SeccompAction, SeccompFilter, TargetArch};
     let rules = std::collections::BTreeMap::from([(libc::SYS_getppid, vec![])]);
     let arch = TargetArch::try_from(std::env::consts::ARCH).ok()?;
-    let filter =
-        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trace(0x4e47), arch).ok()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trace(0x4e47), arch).ok()?;
     Some(super::seccomp::notify_instead_of_trace(filter.try_into().ok()?))
 }
 
@@ -188,7 +187,10 @@ fn round_trip(
 }
 
 fn listener(wait_killable: bool) -> Result<String, String> {
-    outcome(round_trip(wait_killable, |l, id| l.succeed(id, 4711), |v| v == 4711), "calls are reported and answered")
+    outcome(
+        round_trip(wait_killable, |l, id| l.succeed(id, 4711), |v| v == 4711),
+        "calls are reported and answered",
+    )
 }
 
 fn inject() -> Result<String, String> {

@@ -93,7 +93,12 @@ impl Memory {
 
     /// A zero-terminated array of strings such as argv: at most `max_items` strings
     /// and `max_bytes` bytes in all. The flag says whether something was left out.
-    pub fn string_array(&self, address: u64, max_items: usize, max_bytes: usize) -> Result<(Vec<Vec<u8>>, bool), Errno> {
+    pub fn string_array(
+        &self,
+        address: u64,
+        max_items: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<Vec<u8>>, bool), Errno> {
         let mut items = Vec::new();
         let mut room = max_bytes;
         if address == 0 {

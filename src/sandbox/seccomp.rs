@@ -149,10 +149,7 @@ fn script_rules(signals: Signals) -> Result<Rules, FilterError> {
     let one = |conditions: &[(u8, Op, u64)]| rule(conditions).map(|r| vec![r]);
     // clone with any namespace flag; the low 32 bits hold them all.
     rules.insert(libc::SYS_clone, namespace_rules()?);
-    rules.insert(
-        libc::SYS_memfd_create,
-        one(&[(1, Op::MaskedEq(u64::from(libc::MFD_NOEXEC_SEAL)), 0)])?,
-    );
+    rules.insert(libc::SYS_memfd_create, one(&[(1, Op::MaskedEq(u64::from(libc::MFD_NOEXEC_SEAL)), 0)])?);
     // Pushing characters into the terminal's input would type into the user's shell.
     rules.insert(
         libc::SYS_ioctl,
@@ -165,13 +162,7 @@ fn script_rules(signals: Signals) -> Result<Rules, FilterError> {
     // A destination or fast open makes a send a connect. Without an address the
     // call goes where the socket was connected, and that was decided before.
     let fast_open = libc::MSG_FASTOPEN as u64;
-    rules.insert(
-        libc::SYS_sendto,
-        vec![
-            rule(&[(3, Op::MaskedEq(fast_open), fast_open)])?,
-            address_rule(4)?,
-        ],
-    );
+    rules.insert(libc::SYS_sendto, vec![rule(&[(3, Op::MaskedEq(fast_open), fast_open)])?, address_rule(4)?]);
     rules.insert(libc::SYS_sendmsg, one(&[(2, Op::MaskedEq(fast_open), fast_open)])?);
     // Changing one's own limits is nobody else's business; the first argument is a pid.
     for nr in [

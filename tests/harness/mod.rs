@@ -1,0 +1,281 @@
+//! The shared harness of the black-box tests: a throw-away home and project, packages
+//! made of a few lines, the real npm, and the real npmguard.
+//!
+//! When the tests run as root, every run under test is made as root and, by
+//! [`Site::ordinary`], as an ordinary user as well.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// An unprivileged user that exists on no machine.
+pub const NOBODY: u32 = 61_235;
+
+/// Who runs npmguard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Whoever runs the tests.
+    Caller,
+    /// An ordinary user; only when the tests run as root.
+    Ordinary,
+}
+
+/// A home and a project.
+pub struct Site {
+    dir: tempfile::TempDir,
+    user: User,
+    binary: PathBuf,
+    env: BTreeMap<String, String>,
+    dependencies: BTreeMap<String, String>,
+}
+
+/// What came out of a run.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub log: Vec<Value>,
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::Uid::effective().is_root()
+}
+
+/// The users that this test run can test.
+pub fn users() -> Vec<User> {
+    if is_root() { vec![User::Caller, User::Ordinary] } else { vec![User::Caller] }
+}
+
+impl Site {
+    pub fn new() -> Site {
+        Site::of(User::Caller)
+    }
+
+    pub fn of(user: User) -> Site {
+        let dir = tempfile::Builder::new().prefix("ng-test-").tempdir().expect("a temporary directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        let built = PathBuf::from(env!("CARGO_BIN_EXE_npmguard"));
+        // An ordinary user must be able to reach the program under test.
+        let binary = dir.path().join("bin/npmguard");
+        fs::create_dir_all(binary.parent().expect("a parent")).expect("bin");
+        if fs::hard_link(&built, &binary).is_err() {
+            fs::copy(&built, &binary).expect("a copy of the program");
+        }
+        let site = Site { dir, user, binary, env: BTreeMap::new(), dependencies: BTreeMap::new() };
+        for sub in ["home/.ssh", "home/.config", "app/node_modules", "app/.git/hooks", "tmp"] {
+            fs::create_dir_all(site.path(sub)).expect("site");
+        }
+        site.write(
+            "home/.npmrc",
+            "//registry.example/:_authToken=npm_SECRET\nupdate-notifier=false\naudit=false\nfund=false\n",
+        );
+        site.write("home/.ssh/id_ed25519", "KEY-SECRET\n");
+        site.write("home/.bashrc", "# rc\n");
+        site.write("app/.env", "ENV-SECRET=1\n");
+        site.write("app/.git/config", "[core]\n");
+        site
+    }
+
+    pub fn ordinary() -> Site {
+        Site::of(User::Ordinary)
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    pub fn write(&self, relative: &str, text: &str) {
+        let path = self.path(relative);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("directory");
+        fs::write(path, text).expect("file");
+    }
+
+    pub fn read(&self, relative: &str) -> Option<String> {
+        fs::read_to_string(self.path(relative)).ok()
+    }
+
+    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// A dependency whose `postinstall` is the shell command `script`, as a tarball.
+    pub fn package(&mut self, name: &str, script: &str) -> &mut Self {
+        self.package_with(name, json!({ "scripts": { "postinstall": script } }), &[])
+    }
+
+    /// A dependency with these manifest keys and files, as a tarball.
+    pub fn package_with(&mut self, name: &str, extra: Value, files: &[(&str, &str)]) -> &mut Self {
+        let file = format!("{}.tgz", name.replace(['@', '/'], "_"));
+        self.tarball(name, extra, files, &file);
+        self.dependencies.insert(name.into(), format!("file:vendor/{file}"));
+        self
+    }
+
+    /// A tarball in `vendor/` that nothing depends on yet.
+    pub fn tarball(&self, name: &str, extra: Value, files: &[(&str, &str)], file: &str) {
+        let stage = self.path("stage/package");
+        let _ = fs::remove_dir_all(&stage);
+        fs::create_dir_all(&stage).expect("stage");
+        let mut manifest = json!({ "name": name, "version": "1.0.0" });
+        for (key, value) in extra.as_object().expect("an object") {
+            manifest[key] = value.clone();
+        }
+        fs::write(stage.join("package.json"), manifest.to_string()).expect("manifest");
+        for (path, text) in files {
+            let path = stage.join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("directory");
+            fs::write(&path, text).expect("file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
+        }
+        fs::create_dir_all(self.path("app/vendor")).expect("vendor");
+        let status = Command::new("tar")
+            .args(["czf"])
+            .arg(self.path("app/vendor").join(file))
+            .arg("-C")
+            .arg(self.path("stage"))
+            .arg("package")
+            .status()
+            .expect("tar");
+        assert!(status.success());
+    }
+
+    pub fn depend(&mut self, name: &str, spec: &str) -> &mut Self {
+        self.dependencies.insert(name.into(), spec.into());
+        self
+    }
+
+    /// Writes the project's manifest with these further keys.
+    pub fn manifest(&self, extra: Value) {
+        let mut manifest =
+            json!({ "name": "app", "version": "1.0.0", "private": true, "dependencies": self.dependencies });
+        for (key, value) in extra.as_object().expect("an object") {
+            manifest[key] = value.clone();
+        }
+        self.write("app/package.json", &manifest.to_string());
+    }
+
+    /// A command that runs npmguard in the project, as the site's user, logging to `log.jsonl`.
+    pub fn command(&self, words: &[&str]) -> Command {
+        if !self.path("app/package.json").exists() {
+            self.manifest(json!({}));
+        }
+        let mut command = Command::new(&self.binary);
+        command
+            .args(words)
+            .current_dir(self.path("app"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("home"))
+            .env("TMPDIR", self.path("tmp"))
+            .env("LANG", "C.UTF-8")
+            .envs(&self.env)
+            .stdin(Stdio::null());
+        if let Ok(nodedir) = std::env::var("npm_config_nodedir") {
+            command.env("npm_config_nodedir", nodedir);
+        }
+        if self.user == User::Ordinary {
+            own(self.dir.path(), NOBODY);
+            command.uid(NOBODY).gid(NOBODY);
+            // The caller's own PATH may lead through directories that only root can enter.
+            command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        }
+        command
+    }
+
+    /// Runs `npmguard WORDS --log …` and collects what came of it. The first word is the
+    /// command; the others follow the log flag.
+    pub fn guard(&self, words: &[&str]) -> Run {
+        let log = self.path("home/log.jsonl");
+        let _ = fs::remove_file(&log);
+        let mut all = vec![words[0], "--log", log.to_str().expect("UTF-8")];
+        all.extend(&words[1..]);
+        let output = self.command(&all).output().expect("npmguard starts");
+        self.outcome(&output, &log)
+    }
+
+    pub fn outcome(&self, output: &Output, log: &Path) -> Run {
+        Run {
+            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            log: read_log(log),
+        }
+    }
+
+    /// `npmguard install` with npm kept quiet.
+    pub fn install(&self) -> Run {
+        self.guard(&["install", "--", "--no-audit", "--no-fund", "--loglevel=error"])
+    }
+}
+
+pub fn read_log(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON: {e}: {line}")))
+        .collect()
+}
+
+fn own(dir: &Path, id: u32) {
+    let _ = chown(dir, Some(id), Some(id));
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            own(&path, id);
+        } else if !path.ends_with("bin/npmguard") {
+            let _ = std::os::unix::fs::lchown(&path, Some(id), Some(id));
+        }
+    }
+}
+
+impl Run {
+    /// Events of this kind, package and verdict; `*` is any.
+    pub fn events(&self, kind: &str, package: &str, verdict: &str) -> Vec<&Value> {
+        let is = |value: &Value, want: &str| want == "*" || value.as_str() == Some(want);
+        self.log
+            .iter()
+            .filter(|e| {
+                is(&e["kind"], kind) && is(&e["package"]["name"], package) && is(&e["verdict"], verdict)
+            })
+            .collect()
+    }
+
+    pub fn denied(&self, package: &str) -> Vec<String> {
+        self.events("*", package, "denied").iter().map(|e| target(e)).collect()
+    }
+
+    /// Asserts that exactly this package was denied something that mentions `what`.
+    #[track_caller]
+    pub fn assert_denied(&self, package: &str, what: &str) {
+        let denied = self.denied(package);
+        assert!(
+            denied.iter().any(|t| t.contains(what)),
+            "no denied `{what}` of {package} in {denied:?}\n{}",
+            self.stderr
+        );
+    }
+
+    #[track_caller]
+    pub fn assert_quiet(&self, package: &str) {
+        assert_eq!(self.denied(package), Vec::<String>::new(), "{}", self.stderr);
+    }
+
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+    }
+}
+
+/// `KIND TARGET` of an event.
+pub fn target(event: &Value) -> String {
+    let target = &event["target"];
+    let name = ["path", "host", "address"].iter().find_map(|key| target[key].as_str()).unwrap_or("-");
+    format!("{} {name}", event["kind"].as_str().unwrap_or("?"))
+}
