@@ -1,18 +1,19 @@
-//! From a tree of text to a [`Document`]: every key known, every value of the
-//! right kind, every pattern readable. All mistakes of a file are collected, so
-//! that one run shows them all; nothing is guessed and nothing unknown is skipped.
+//! Every mistake in a policy file, worded for the person who made it: unknown keys,
+//! values of the wrong kind, unknown words, patterns that cannot be read. It reads
+//! only the index of places; all mistakes of a file are collected, so one run shows
+//! them all. What it lets pass, `serde_yaml` can decode.
+
+use std::fmt;
 
 use super::address::ConnectPattern;
 use super::error::{Problem, did_you_mean, list_words};
 use super::groups;
-use super::model::{
-    Action, Document, PackageEntry, Rule, RuleLists, Section, Stated, StatedLimits, UnknownWord, Verdict,
-};
+use super::model::{Action, FailOn, Mode, RootBase, Run, UnknownWord, Verdict};
 use super::name::NamePattern;
 use super::package::PackageKey;
 use super::pattern::{Head, PathPattern};
 use super::quantity::{count, duration, size};
-use super::yaml::{self, Key, Node, Position, Value};
+use super::yaml::{Key, Node, Position, Value};
 
 /// More mistakes than this are one mistake.
 const MAX_PROBLEMS: usize = 20;
@@ -24,27 +25,50 @@ const PACKAGE: &[&str] = &["reason", "run", "read", "write", "exec", "connect", 
 const RULES: &[&str] = &["default", "allow", "log", "deny"];
 const LIMITS: &[&str] = &["wall", "processes", "file-size", "open-files"];
 
-/// Reads one file's text.
-pub(super) fn document(file: &str, text: &str) -> Result<Document, Vec<Problem>> {
-    let root = yaml::parse(file, text).map_err(|problem| vec![problem])?;
-    let mut reader = Reader { file, problems: Vec::new() };
-    let document = reader.document(&root);
-    if reader.problems.is_empty() { Ok(document) } else { Err(reader.problems) }
+/// Looks over one file.
+pub(super) fn document(file: &str, root: &Node<'_>) -> Result<(), Vec<Problem>> {
+    let mut checker = Checker { file, problems: Vec::new() };
+    checker.document(root);
+    if checker.problems.is_empty() { Ok(()) } else { Err(checker.problems) }
 }
 
 /// The place of a package entry in a document.
 pub(super) fn package_pointer(key: &PackageKey) -> String {
-    format!("packages.\"{}\"", key.text)
+    Place::Package(&key.text).to_string()
 }
 
-struct Reader<'f> {
+/// Where a value stands, as messages write it; put into words only when needed.
+#[derive(Clone, Copy)]
+enum Place<'p> {
+    Top,
+    Key(&'p str),
+    Package(&'p str),
+    In(&'p Place<'p>, &'p str),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Top => f.write_str("the policy"),
+            Self::Key(name) => f.write_str(name),
+            Self::Package(name) => write!(f, "packages.\"{name}\""),
+            Self::In(place, name) => write!(f, "{place}.{name}"),
+        }
+    }
+}
+
+impl Place<'_> {
+    fn quoted(&self) -> String {
+        if matches!(self, Self::Top) { self.to_string() } else { format!("`{self}`") }
+    }
+}
+
+struct Checker<'f> {
     file: &'f str,
     problems: Vec<Problem>,
 }
 
-type Entries<'n, 'a> = Vec<(&'n Key<'a>, &'n Node<'a>)>;
-
-impl Reader<'_> {
+impl Checker<'_> {
     fn problem(&mut self, at: Position, message: impl Into<String>, hint: impl Into<String>) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(Problem {
@@ -57,268 +81,177 @@ impl Reader<'_> {
         }
     }
 
-    fn document(&mut self, root: &Node<'_>) -> Document {
-        let mut document = Document::default();
-        let mut version = false;
+    fn document(&mut self, root: &Node<'_>) {
         if matches!(root.value, Value::Null) {
-            self.problem(root.at, "the file is empty", "begin it with `version: 1`");
-            return document;
+            return self.problem(root.at, "the file is empty", "begin it with `version: 1`");
         }
-        for (key, node) in self.mapping(root, "the policy", TOP) {
+        for (key, node) in self.mapping(root, Place::Top, TOP) {
+            let place = Place::Key(&key.text);
             match &*key.text {
-                "version" => {
-                    version = true;
-                    if let Some(text) = self.text(node, "version")
-                        && text != "1"
-                    {
-                        self.problem(
-                            node.at,
-                            format!("unknown policy version `{text}`"),
-                            "this npmguard reads `version: 1`",
-                        );
+                "version" => self.version(node, place),
+                "extends" => self.strings(node, place),
+                "mode" => self.word::<Mode>(node, place),
+                "scripts" | "manager" => self.section(node, place, SECTION),
+                "root" => {
+                    self.section(node, place, ROOT);
+                    if let Some(base) = node.child("extends") {
+                        self.word::<RootBase>(base, Place::Key("root.extends"));
                     }
                 }
-                "extends" => document.extends = self.strings(node, "extends"),
-                "mode" => document.mode = self.word(node, "mode").map(|mode| (mode, node.at)),
-                "scripts" => document.scripts = self.section(node, "scripts", SECTION),
-                "root" => {
-                    document.root = self.section(node, "root", ROOT);
-                    document.root_base =
-                        child(node, "extends").and_then(|base| self.word(base, "root.extends"));
-                }
-                "manager" => document.manager = self.section(node, "manager", SECTION),
-                "packages" => document.packages = self.packages(node),
-                "fail-on" => {
-                    let words = items(node);
-                    document.fail_on =
-                        Some(words.iter().filter_map(|item| self.word(item, "fail-on")).collect());
-                }
+                "packages" => self.packages(node),
+                "fail-on" => node.items().iter().for_each(|item| self.word::<FailOn>(item, place)),
                 _ => {}
             }
         }
-        if !version {
-            self.problem(
-                root.at,
-                "the policy does not say its `version`",
-                "begin the file with `version: 1`",
-            );
+        if root.child("version").is_none() {
+            let message = "the policy does not say its `version`";
+            self.problem(root.at, message, "begin the file with `version: 1`");
         }
-        document
     }
 
-    /// The entries of a mapping with unknown keys reported and left out.
+    fn version(&mut self, node: &Node<'_>, place: Place<'_>) {
+        if let Some(text) = self.text(node, place)
+            && text != "1"
+        {
+            let message = format!("unknown policy version `{text}`");
+            self.problem(node.at, message, "this npmguard reads `version: 1`");
+        }
+    }
+
+    /// The entries of a mapping that are known; the others are reported.
     fn mapping<'n, 'a>(
         &mut self,
         node: &'n Node<'a>,
-        place: &str,
-        known: &[&'static str],
-    ) -> Entries<'n, 'a> {
-        let Some(entries) = self.any_mapping(node, place, known) else { return Vec::new() };
-        let mut good = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
-            if known.contains(&&*key.text) {
-                good.push((key, value));
-                continue;
+        place: Place<'_>,
+        known: &'static [&'static str],
+    ) -> impl Iterator<Item = &'n (Key<'a>, Node<'a>)> + use<'n, 'a> {
+        let entries = match &node.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ => {
+                let takes = list_words(known.iter().copied(), "and");
+                let message = format!("{} is {}, but should be a mapping", place.quoted(), node.kind());
+                self.problem(node.at, message, format!("write `key: value` lines; it takes {takes}"));
+                &[]
             }
+        };
+        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&&*key.text)) {
             let suggestion = did_you_mean(&key.text.replace('_', "-"), known.iter().copied())
                 .map(|word| format!("did you mean `{word}`? "))
                 .unwrap_or_default();
             let takes = list_words(known.iter().copied(), "and");
-            let named = if place == "the policy" { "a policy".into() } else { format!("`{place}`") };
-            let message = format!("unknown key `{}` in {}", key.text.escape_debug(), quoted(place));
+            let named = if matches!(place, Place::Top) { "a policy".into() } else { place.quoted() };
+            let message = format!("unknown key `{}` in {}", key.text.escape_debug(), place.quoted());
             self.problem(key.at, message, format!("{suggestion}{named} takes {takes}"));
         }
-        good
+        entries.iter().filter(|(key, _)| known.contains(&&*key.text))
     }
 
-    fn any_mapping<'n, 'a>(
-        &mut self,
-        node: &'n Node<'a>,
-        place: &str,
-        known: &[&'static str],
-    ) -> Option<Entries<'n, 'a>> {
-        match &node.value {
-            Value::Map(entries) => Some(entries.iter().map(|(key, value)| (key, value)).collect()),
-            _ => {
-                let hint = format!(
-                    "write `key: value` lines; it takes {}",
-                    list_words(known.iter().copied(), "and")
-                );
-                let message = format!("{} is {}, but should be a mapping", quoted(place), node.kind());
-                self.problem(node.at, message, hint);
-                None
-            }
-        }
-    }
-
-    fn text<'n>(&mut self, node: &'n Node<'_>, place: &str) -> Option<&'n str> {
-        match &node.value {
-            Value::Text(text) => Some(text),
+    fn text<'n>(&mut self, node: &'n Node<'_>, place: Place<'_>) -> Option<&'n str> {
+        let (message, hint) = match &node.value {
+            Value::Text(text) => return Some(text),
             Value::Map(entries) if entries.len() == 1 && matches!(entries[0].1.value, Value::Null) => {
                 let name = &entries[0].0.text;
-                self.problem(
-                    node.at,
-                    format!("`{{{name}}}` in {} is read as a YAML mapping", quoted(place)),
+                (
+                    format!("`{{{name}}}` in {} is read as a YAML mapping", place.quoted()),
                     format!("quote it: `\"{{{name}}}\"`"),
-                );
-                None
+                )
             }
-            _ => {
-                let message = format!("{} is {}, but should be one value", quoted(place), node.kind());
-                self.problem(node.at, message, "write one word, or one quoted string");
-                None
-            }
-        }
+            _ => (
+                format!("{} is {}, but should be one value", place.quoted(), node.kind()),
+                "write one word, or one quoted string".to_owned(),
+            ),
+        };
+        self.problem(node.at, message, hint);
+        None
     }
 
-    fn word<T: std::str::FromStr<Err = UnknownWord>>(&mut self, node: &Node<'_>, place: &str) -> Option<T> {
-        let text = self.text(node, place)?;
-        match text.parse() {
-            Ok(word) => Some(word),
-            Err(error) => {
-                self.problem(node.at, format!("{error} for {}", quoted(place)), error.hint());
-                None
-            }
+    fn word<T: std::str::FromStr<Err = UnknownWord>>(&mut self, node: &Node<'_>, place: Place<'_>) {
+        if let Some(Err(error)) = self.text(node, place).map(str::parse::<T>) {
+            self.problem(node.at, format!("{error} for {}", place.quoted()), error.hint());
         }
     }
 
     /// A string or a list of strings.
-    fn strings(&mut self, node: &Node<'_>, place: &str) -> Vec<Rule> {
-        items(node)
-            .iter()
-            .filter_map(|item| self.text(item, place).map(|text| Rule { text: text.into(), at: item.at }))
-            .collect()
+    fn strings(&mut self, node: &Node<'_>, place: Place<'_>) {
+        for item in node.items() {
+            self.text(item, place);
+        }
     }
 
-    fn section(&mut self, node: &Node<'_>, place: &str, known: &[&'static str]) -> Section {
-        let mut section = Section::default();
+    fn section(&mut self, node: &Node<'_>, place: Place<'_>, known: &'static [&'static str]) {
         for (key, value) in self.mapping(node, place, known) {
-            let inner = format!("{place}.{}", key.text);
+            let inner = Place::In(&place, &key.text);
             if let Ok(action) = key.text.parse::<Action>() {
-                section.actions.push((action, self.rules(value, &inner, action)));
+                self.rules(value, inner, action);
             } else if key.text == "limits" {
-                section.limits = Some(Box::new(self.limits(value, &inner)));
+                self.limits(value, inner);
             }
         }
-        section
     }
 
-    fn rules(&mut self, node: &Node<'_>, place: &str, action: Action) -> RuleLists {
-        let mut rules = RuleLists::default();
+    fn rules(&mut self, node: &Node<'_>, place: Place<'_>, action: Action) {
         for (key, value) in self.mapping(node, place, RULES) {
-            let inner = format!("{place}.{}", key.text);
-            match &*key.text {
-                "default" => rules.default = self.word(value, &inner).map(|verdict| (verdict, value.at)),
-                "allow" => rules.allow = self.patterns(value, &inner, action, Verdict::Allow),
-                "log" => rules.log = self.patterns(value, &inner, action, Verdict::Log),
-                "deny" => rules.deny = self.patterns(value, &inner, action, Verdict::Deny),
-                _ => {}
+            let inner = Place::In(&place, &key.text);
+            match key.text.parse::<Verdict>() {
+                Ok(verdict) => self.patterns(value, inner, action, verdict),
+                Err(_) => self.word::<Verdict>(value, inner),
             }
         }
-        rules
     }
 
-    fn patterns(&mut self, node: &Node<'_>, place: &str, action: Action, verdict: Verdict) -> Vec<Rule> {
-        let rules = match &node.value {
-            Value::List(_) => self.strings(node, place),
-            _ => {
-                let message = format!("{} is {}, but should be a list", quoted(place), node.kind());
-                self.problem(node.at, message, "write it as `[\"one\", \"two\"]`, or as `- \"one\"` lines");
-                return Vec::new();
-            }
+    fn patterns(&mut self, node: &Node<'_>, place: Place<'_>, action: Action, verdict: Verdict) {
+        let Value::List(items) = &node.value else {
+            let message = format!("{} is {}, but should be a list", place.quoted(), node.kind());
+            return self.problem(
+                node.at,
+                message,
+                "write it as `[\"one\", \"two\"]`, or as `- \"one\"` lines",
+            );
         };
-        for rule in &rules {
-            if let Err((message, hint)) = check_pattern(&rule.text, action, verdict) {
-                self.problem(rule.at, format!("{message} in {}", quoted(place)), hint);
+        for item in items {
+            let checked = self.text(item, place).map(|text| check_pattern(text, action, verdict));
+            if let Some(Err((message, hint))) = checked {
+                self.problem(item.at, format!("{message} in {}", place.quoted()), hint);
             }
         }
-        rules
     }
 
-    fn packages(&mut self, node: &Node<'_>) -> Vec<PackageEntry> {
+    fn packages(&mut self, node: &Node<'_>) {
         let Value::Map(entries) = &node.value else {
             let message = format!("`packages` is {}, but should be a mapping", node.kind());
-            self.problem(node.at, message, "write `\"name\": { read: { allow: [\"…\"] } }` lines");
-            return Vec::new();
+            return self.problem(node.at, message, "write `\"name\": { read: { allow: [\"…\"] } }` lines");
         };
-        let mut packages = Vec::with_capacity(entries.len());
         for (key, value) in entries {
-            match PackageKey::parse(&key.text) {
-                Ok(parsed) => packages.push(self.package(parsed, key.at, value)),
-                Err((message, hint)) => self.problem(key.at, format!("{message} in `packages`"), hint),
+            if let Err((message, hint)) = PackageKey::parse(&key.text) {
+                self.problem(key.at, format!("{message} in `packages`"), hint);
+                continue;
+            }
+            let place = Place::Package(&key.text);
+            self.section(value, place, PACKAGE);
+            if let Some(reason) = value.child("reason") {
+                self.text(reason, Place::Key("reason"));
+            }
+            if let Some(run) = value.child("run") {
+                self.word::<Run>(run, Place::In(&place, "run"));
             }
         }
-        packages
     }
 
-    fn package(&mut self, key: PackageKey, at: Position, node: &Node<'_>) -> PackageEntry {
-        let place = package_pointer(&key);
-        let section = self.section(node, &place, PACKAGE);
-        let reason = child(node, "reason").and_then(|node| self.text(node, "reason")).map(Into::into);
-        let run =
-            child(node, "run").and_then(|node| Some((self.word(node, &format!("{place}.run"))?, node.at)));
-        PackageEntry { key, at, section, reason, run }
-    }
-
-    fn limits(&mut self, node: &Node<'_>, place: &str) -> StatedLimits {
-        let mut limits = StatedLimits::default();
+    fn limits(&mut self, node: &Node<'_>, place: Place<'_>) {
         for (key, value) in self.mapping(node, place, LIMITS) {
-            let inner = format!("{place}.{}", key.text);
-            match &*key.text {
-                "wall" => {
-                    limits.wall = self.limit(value, &inner, duration, "duration", "`90s`, `15m` or `2h`")
-                }
-                "processes" => {
-                    limits.processes = self.limit(value, &inner, count, "count", "a number such as `512`")
-                }
-                "file-size" => {
-                    limits.file_size = self.limit(value, &inner, size, "size", "`500MB` or `2GiB`")
-                }
-                "open-files" => {
-                    limits.open_files = self.limit(value, &inner, count, "count", "a number such as `1024`")
-                }
-                _ => {}
+            let inner = Place::In(&place, &key.text);
+            let Some(text) = self.text(value, inner) else { continue };
+            let (good, what, example) = match &*key.text {
+                "wall" => (duration(text).is_some(), "duration", "`90s`, `15m` or `2h`"),
+                "processes" => (count(text).is_some(), "count", "a number such as `512`"),
+                "file-size" => (size(text).is_some(), "size", "`500MB` or `2GiB`"),
+                _ => (count(text).is_some(), "count", "a number such as `1024`"),
+            };
+            if !good && text != "none" {
+                let message = format!("`{}` in {} is not a {what}", text.escape_debug(), inner.quoted());
+                self.problem(value.at, message, format!("write {example}, or `none` for no limit"));
             }
         }
-        limits
-    }
-
-    fn limit<T>(
-        &mut self,
-        node: &Node<'_>,
-        place: &str,
-        parse: fn(&str) -> Option<T>,
-        what: &str,
-        example: &str,
-    ) -> Stated<T> {
-        let text = self.text(node, place)?;
-        if text == "none" {
-            return Some((None, node.at));
-        }
-        let value = parse(text);
-        if value.is_none() {
-            let message = format!("`{}` in {} is not a {what}", text.escape_debug(), quoted(place));
-            self.problem(node.at, message, format!("write {example}, or `none` for no limit"));
-        }
-        value.map(|value| (Some(value), node.at))
-    }
-}
-
-fn quoted(place: &str) -> String {
-    if place == "the policy" { place.into() } else { format!("`{place}`") }
-}
-
-fn items<'n, 'a>(node: &'n Node<'a>) -> Vec<&'n Node<'a>> {
-    match &node.value {
-        Value::List(items) => items.iter().collect(),
-        _ => vec![node],
-    }
-}
-
-fn child<'n, 'a>(node: &'n Node<'a>, name: &str) -> Option<&'n Node<'a>> {
-    match &node.value {
-        Value::Map(entries) => entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value),
-        _ => None,
     }
 }
 

@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::address::ConnectPattern;
-use super::decode::{self, package_pointer};
+use super::check::package_pointer;
+use super::decode;
 use super::error::{PolicyError, Problem, did_you_mean, list_words};
 use super::model::{Action, Document, FailOn, Mode, Rule, RuleRef, Section, Verdict};
 

@@ -4,9 +4,11 @@
 //! data out; nothing knows how a verdict is enforced.
 
 mod address;
+mod check;
 mod decide;
 mod decode;
 mod error;
+mod file;
 mod grants;
 mod groups;
 mod hint;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use semver::Version;
 
 use super::address::ConnectPattern;
+use super::check::{group_name, package_pointer};
 use super::decide::{ConnectRules, Decision, EnvRules, Limits, PathRules, Profile, Ranked};
-use super::decode::{group_name, package_pointer};
 use super::error::{PolicyError, Problem};
 use super::grants::{self, Form, KernelGrants};
 use super::groups::{self, Members, Variables};
