@@ -4,6 +4,7 @@
 //! data out; nothing knows how a verdict is enforced.
 
 mod address;
+mod cache;
 mod check;
 mod decide;
 mod decode;
@@ -19,6 +20,7 @@ mod name;
 mod package;
 mod pattern;
 mod profile;
+mod programs;
 mod quantity;
 mod show;
 mod yaml;
