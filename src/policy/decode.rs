@@ -95,7 +95,7 @@ impl Places<'_> {
 
     fn packages(
         &self,
-        files: Vec<(Box<str>, PackageFile)>,
+        files: Vec<(PackageKey, PackageFile)>,
         node: &Node<'_>,
     ) -> Result<Vec<PackageEntry>, Problem> {
         let entries = match &node.value {
@@ -103,23 +103,23 @@ impl Places<'_> {
             _ => return Err(self.differs(node.at, "packages")),
         };
         let placed = files.into_iter().zip(entries);
-        placed.map(|((name, file), (key, node))| self.package(&name, file, key, node)).collect()
+        placed.map(|((name, file), (key, node))| self.package(name, file, key, node)).collect()
     }
 
     fn package(
         &self,
-        name: &str,
+        key: PackageKey,
         mut file: PackageFile,
-        key: &yaml::Key<'_>,
+        placed: &yaml::Key<'_>,
         node: &Node<'_>,
     ) -> Result<PackageEntry, Problem> {
-        if *name != *key.text {
-            return Err(self.differs(key.at, name));
+        if *key.text != *placed.text {
+            return Err(self.differs(placed.at, &key.text));
         }
         let run = file.run.map(|run| Ok((run, self.child(node, "run")?.at))).transpose()?;
         Ok(PackageEntry {
-            key: PackageKey::parse(name).map_err(|(message, _)| self.problem(key.at, message))?,
-            at: key.at,
+            key,
+            at: placed.at,
             reason: file.reason.take(),
             run,
             section: self.section(file.into(), node)?,

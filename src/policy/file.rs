@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 
 use super::model::{Action, FailOn, Mode, RootBase, Run, Verdict};
+use super::package::PackageKey;
 use super::quantity;
 
 /// One policy file.
@@ -160,14 +161,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
 
 /// The entries of `packages` in the order of the file.
 #[derive(Debug, Default)]
-pub(super) struct PackageFiles(pub(super) Vec<(Box<str>, PackageFile)>);
+pub(super) struct PackageFiles(pub(super) Vec<(PackageKey, PackageFile)>);
 
 impl<'de> Deserialize<'de> for PackageFiles {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
 
         impl<'de> Visitor<'de> for Entries {
-            type Value = Vec<(Box<str>, PackageFile)>;
+            type Value = Vec<(PackageKey, PackageFile)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a mapping of package names")
@@ -183,6 +184,26 @@ impl<'de> Deserialize<'de> for PackageFiles {
         }
 
         deserializer.deserialize_map(Entries).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PackageKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Key;
+
+        impl Visitor<'_> for Key {
+            type Value = PackageKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a package name")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PackageKey, E> {
+                PackageKey::parse(text).map_err(|(message, _)| E::custom(message))
+            }
+        }
+
+        deserializer.deserialize_str(Key)
     }
 }
 

@@ -246,6 +246,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_through_the_alternatives_stands_for_what_it_names() {
+        let place = tempfile::tempdir().unwrap();
+        let link = |name: &str, target: &str| {
+            symlink(target, place.path().join(name)).unwrap();
+            by_alternatives(&place.path().join(name), target.into())
+        };
+        assert!(link("nc", "/etc/alternatives/nc"));
+        assert!(link("netcat", "nc"));
+        assert!(!link("wget", "busybox"));
+        assert!(!link("loop", "loop"));
+    }
+
+    #[test]
     fn no_more_groups_than_a_set_can_hold() {
         assert!(GROUPS.len() <= 32);
         assert_eq!(GroupSet::named("registry"), None);
