@@ -252,6 +252,23 @@ fn anchors_aliases_tags_and_second_documents() {
 }
 
 #[test]
+fn what_yaml_would_read_as_something_else_has_a_place() {
+    for (text, place) in [
+        ("version: 1\nextends: 1\n", "2:10: "),
+        ("version: 1.0\n", "1:10: unknown policy version `1.0`"),
+        ("version: 1\nmode: ~\n", "2:7: `mode` is empty"),
+        ("version: 1\npackages: { x: ~ }\n", "2:16: `packages.\"x\"` is empty"),
+        ("version: 1\nscripts: { read: { allow: [~] } }\n", "2:28: "),
+    ] {
+        let mistake = Project::with(text).mistake();
+        assert!(
+            mistake.starts_with(&format!("npmguard.yaml:{place}")) && mistake.contains("hint: "),
+            "{mistake}"
+        );
+    }
+}
+
+#[test]
 fn yaml_bombs_are_refused_at_once() {
     let laughs: String = (1..30).fold("version: 1\na0: &a0 [x]\n".into(), |text, n| {
         let m = n - 1;

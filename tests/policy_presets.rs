@@ -4,7 +4,7 @@
 
 mod policy_support;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use npmguard::policy::{FailOn, Grant, Mode, PathAction, Profile, Subject, Verdict, show, show_groups};
@@ -146,10 +146,6 @@ fn exec_has_what_builds_need_and_not_what_exfiltrates() {
         for dir in ["/usr/bin", "/bin", "/usr/local/bin", "/home/u/bin"] {
             assert_eq!(verdict(&script, Exec, &format!("{dir}/{name}")), Deny, "{dir}/{name}");
         }
-        assert!(
-            script.kernel_grants().exec_except.contains(&PathBuf::from(format!("/usr/bin/{name}"))),
-            "{name}"
-        );
         assert!(!script.covered(Exec, Path::new(&format!("/usr/bin/{name}"))), "{name}");
     }
     expect(
@@ -241,15 +237,15 @@ fn the_kernel_is_given_the_hot_trees_and_never_proc() {
     for path in "\
         /usr/lib/x86_64-linux-gnu/libc.so.6 /usr/share/x /usr/local/lib/x /lib64/ld-linux-x86-64.so.2 \
         /etc/ld.so.cache /etc/ssl/certs/x.pem /etc/passwd /home/u/app/node_modules/a/b.js /tmp/npmguard-1/x \
-        /dev/null /home/u/.nvm/node/v24/lib/node_modules/npm/x.js /home/u/app /home/u/app/package.json \
+        /dev/null /home/u/.nvm/node/v24/lib/node_modules/npm/x.js /home/u/app/package.json \
         /usr/include/stdio.h"
         .split_whitespace()
     {
         assert!(script.covered(Read, Path::new(path)), "{path}");
     }
-    // Allowed, but with a denied part somewhere in the tree: decided call by call.
+    // Allowed, but to be listed only, or with a denied part somewhere in the tree: decided call by call.
     for path in "\
-        /etc/some.conf /usr/etc/x /home/u/.nvm/node/v24/README.md /proc/self/maps /proc /sys/kernel/x"
+        /home/u/app /etc/some.conf /usr/etc/x /home/u/.nvm/node/v24/README.md /proc/self/maps /proc /sys/kernel/x"
         .split_whitespace()
     {
         assert_eq!(verdict(&script, Read, path), Allow, "{path}");
@@ -264,7 +260,7 @@ fn the_kernel_is_given_the_hot_trees_and_never_proc() {
     assert!(all.read.contains(&Grant::Dir("/home/u/app".into())));
     assert!(all.write.contains(&Grant::Tree(PACKAGE.into())));
     assert!(
-        all.read.len() < 150 && all.write.len() < 20 && all.exec.len() < 400,
+        all.read.len() < 150 && all.write.len() < 20 && all.exec.len() < 100,
         "{} {}",
         all.read.len(),
         all.exec.len()
@@ -321,35 +317,6 @@ fn the_projects_own_scripts_build_the_project_and_do_not_see_its_secrets() {
     assert!(own.covered(Write, Path::new("/home/u/app/dist/x.js")));
     assert!(own.covered(Read, Path::new("/home/u/app/node_modules/x/.env")));
     assert!(!own.covered(Read, Path::new("/home/u/app/src/index.ts")));
-}
-
-#[test]
-fn husky_in_a_root_script_is_a_grant_by_name() {
-    let policy = policy(
-        "version: 1\nextends: default\nroot:\n  read: { allow: [\"{project}/.git/**\"] }\n  \
-         write: { allow: [\"{project}/.git/config*\", \"{project}/.husky/**\"] }\n",
-    );
-    let own = profile(&policy, &root());
-    for path in ["/home/u/app/.git/config", "/home/u/app/.git/config.lock", "/home/u/app/.husky/_/pre-commit"]
-    {
-        assert_eq!(verdict(&own, Write, path), Allow, "{path}");
-    }
-    assert_eq!(verdict(&own, Read, "/home/u/app/.git/config"), Allow);
-    assert_eq!(verdict(&own, Write, "/home/u/app/.git/hooks/pre-commit"), Deny);
-}
-
-#[test]
-fn a_hook_installer_has_its_built_in_grant_and_nobody_else() {
-    let hook = "/home/u/app/.git/hooks/pre-commit";
-    let granted = profile(&default_policy(), &dependency("lefthook"));
-    let decision = granted.decide_path(Write, Path::new(hook));
-    assert_eq!(decision.verdict, Allow);
-    assert_eq!(decision.rule.source, "preset:packages/git-hooks");
-    assert_eq!(decision.rule.pointer, "packages.\"lefthook\".write.allow[0]");
-    assert_eq!(verdict(&profile(&default_policy(), &dependency("lefthoook")), Write, hook), Deny);
-    assert_eq!(verdict(&profile(&default_policy(), &unverified("lefthook")), Write, hook), Deny);
-    let strict = policy("version: 1\nextends: strict\n");
-    assert_eq!(verdict(&profile(&strict, &dependency("lefthook")), Write, hook), Deny);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! built once per script and then only read, from any thread; every answer names
 //! the rule behind it. What cannot be compared (a relative path, `..`) is denied.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
@@ -93,8 +94,8 @@ impl PathRules {
 pub(super) struct EnvRules {
     pub(super) ranked: Ranked,
     /// Patterns with their rank, ascending.
-    pub(super) patterns: Vec<(u32, NamePattern)>,
-    pub(super) except: HashMap<u32, Vec<NamePattern>>,
+    pub(super) patterns: Vec<(u32, Cow<'static, NamePattern>)>,
+    pub(super) except: HashMap<u32, Vec<Cow<'static, NamePattern>>>,
 }
 
 #[derive(Debug)]
@@ -175,9 +176,16 @@ impl Profile {
         &self.grants
     }
 
-    /// Whether the path lies in a kernel grant of that action.
+    /// Whether the path lies in a kernel grant of that action. A directory that may only
+    /// be listed does not: the kernel has no such grant, so the guard decides.
     pub fn covered(&self, action: PathAction, path: &Path) -> bool {
-        normal(path).is_some_and(|path| self.coverage[action as usize].holds(&path))
+        let holds = |path: &[u8]| {
+            self.coverage[action as usize].holds(path)
+                // Programs that did not exist when the tree was granted.
+                && (action != PathAction::Exec
+                    || self.paths[action as usize].decide_bytes(path).verdict != Verdict::Deny)
+        };
+        normal(path).is_some_and(|path| holds(&path))
     }
 
     /// The rule that says the package's scripts never run.

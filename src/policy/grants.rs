@@ -4,15 +4,18 @@
 //! the guard. Execution cannot be decided call by call: there, what cannot be
 //! expressed is an error that names both rules.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::decide::PathRules;
 use super::error::{PolicyError, Problem};
 use super::matcher::ByPath;
 use super::model::{PathAction, Rule, Verdict};
 use super::pattern::{Resolved, Shape, within};
+use super::programs::{Found, GroupSet, Programs};
 
 /// One thing to allow. Neither its existence nor its kind has been checked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,6 +57,23 @@ pub(super) struct Form<'p> {
     pub(super) negated: bool,
     pub(super) resolved: Resolved,
     pub(super) rule: &'p Rule,
+}
+
+/// A rule about a group of programs.
+pub(super) struct GroupForm {
+    pub(super) rank: u32,
+    pub(super) negated: bool,
+    pub(super) group: GroupSet,
+}
+
+/// The rules of one action as the kernel may be told of them.
+#[derive(Default)]
+pub(super) struct Forms<'p> {
+    pub(super) paths: Vec<Form<'p>>,
+    /// Only for `exec`, where the kernel can take single files out of a tree.
+    pub(super) groups: Vec<GroupForm>,
+    /// Where the programs of the groups are.
+    pub(super) programs: Option<Arc<Programs>>,
 }
 
 type Paths = ByPath<()>;
@@ -102,11 +122,11 @@ struct Rules<'a> {
 pub(super) fn compute(
     action: PathAction,
     rules: &PathRules,
-    forms: &[Form<'_>],
+    all_forms: &Forms<'_>,
 ) -> Result<Outcome, PolicyError> {
-    let verdict =
-        |form: &Form<'_>| rules.ranked.decisions.get(form.rank as usize).map(|decision| decision.verdict);
-    let is_deny = |form: &&Form<'_>| !form.negated && verdict(form) == Some(Verdict::Deny);
+    let forms = all_forms.paths.as_slice();
+    let verdict = |rank: u32| rules.ranked.decisions.get(rank as usize).map(|decision| decision.verdict);
+    let is_deny = |form: &&Form<'_>| !form.negated && verdict(form.rank) == Some(Verdict::Deny);
     let exact = |form: &&Form<'_>| matches!(form.resolved.shape, Shape::Literal | Shape::Directory);
     let all = Rules {
         action,
@@ -118,7 +138,7 @@ pub(super) fn compute(
             .collect(),
         exceptions: forms.iter().filter(|form| form.negated).collect(),
     };
-    let positive = || forms.iter().filter(|form| !form.negated && verdict(form) != Some(Verdict::Deny));
+    let positive = || forms.iter().filter(|form| !form.negated && verdict(form.rank) != Some(Verdict::Deny));
 
     let mut coverage = Coverage::default();
     let mut trees: Vec<&[u8]> = Vec::new();
@@ -140,6 +160,7 @@ pub(super) fn compute(
             grants.push(Grant::Tree(path(base)));
         }
     }
+    let mut dirs: HashSet<&[u8]> = HashSet::new();
     for form in positive().filter(exact) {
         let base = &*form.resolved.base;
         let redundant = within(PROC, base) || coverage.exact.contains_key(base) || coverage.in_tree(base);
@@ -147,11 +168,17 @@ pub(super) fn compute(
             continue;
         }
         match form.resolved.shape {
-            Shape::Directory if action == PathAction::Exec => continue,
-            Shape::Directory => grants.push(Grant::Dir(path(base))),
-            _ => grants.push(Grant::File(path(base))),
+            Shape::Directory if action == PathAction::Exec => {}
+            Shape::Directory => {
+                if dirs.insert(base) {
+                    grants.push(Grant::Dir(path(base)));
+                }
+            }
+            _ => {
+                grants.push(Grant::File(path(base)));
+                coverage.exact.insert(form.resolved.base.clone(), ());
+            }
         }
-        coverage.exact.insert(form.resolved.base.clone(), ());
     }
     let mut except = Vec::new();
     if action == PathAction::Exec {
@@ -165,7 +192,44 @@ pub(super) fn compute(
             }
         }
     }
-    Ok(Outcome { grants, except, coverage })
+    let mut outcome = Outcome { grants, except, coverage };
+    if let Some(programs) = &all_forms.programs {
+        let granting = |form: &&GroupForm| !form.negated && verdict(form.rank) != Some(Verdict::Deny);
+        let named = all_forms.groups.iter().fold(GroupSet::default(), |all, form| all.or(form.group));
+        let allowed = all_forms
+            .groups
+            .iter()
+            .filter(granting)
+            .fold(GroupSet::default(), |all, form| all.or(form.group));
+        for found in programs.found().iter().filter(|found| found.groups.meets(named)) {
+            outcome.program(rules, found, found.groups.meets(allowed));
+        }
+    }
+    Ok(outcome)
+}
+
+impl Outcome {
+    /// Adds a program of a group: a grant outside the granted trees, an exception inside.
+    fn program(&mut self, rules: &PathRules, found: &Found, allowed: bool) {
+        let denied = |path: &[u8]| rules.decide_bytes(path).verdict == Verdict::Deny;
+        let target = found.target.as_ref().map(|(_, target)| target);
+        if denied(&found.path) {
+            let reachable = std::iter::once(&found.path).chain(&found.spellings).chain(target);
+            if reachable.clone().any(|path| self.coverage.in_tree(path)) {
+                for taken in std::iter::once(&found.path).chain(target.filter(|target| denied(target))) {
+                    if self.coverage.except.insert(Arc::clone(taken), ()).is_none() {
+                        self.except.push(path(taken));
+                    }
+                }
+            }
+            return;
+        }
+        let known = self.coverage.in_tree(&found.path) || self.coverage.exact.contains_key(&found.path);
+        if allowed && !known && !target.is_some_and(|target| denied(target)) {
+            self.grants.push(Grant::File(path(&found.path)));
+            self.coverage.exact.insert(Arc::clone(&found.path), ());
+        }
+    }
 }
 
 fn path(base: &[u8]) -> PathBuf {

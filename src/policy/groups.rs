@@ -3,12 +3,15 @@
 //! a list of programs, files or variable names. Programs that builds need come from
 //! 182 traced packages; what is protected is a reviewed list, not a measured one.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use super::error::did_you_mean;
 use super::model::Action;
+use super::name::NamePattern;
 use super::pattern::{PathPattern, Resolved, Shape, trim};
 
 // One item a line would make the lists three times as long.
@@ -92,13 +95,37 @@ const VARIABLES: &[Variable] = &[
     },
 ];
 
-/// Where programs live when `PATH` says nothing.
-const PROGRAM_DIRS: &[&str] =
-    &["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/local/sbin"];
-
 /// The group of this name.
 pub(super) fn group(name: &str) -> Option<&'static Group> {
     GROUPS.iter().find(|group| group.name == name)
+}
+
+/// The patterns of a group of paths, read once.
+fn paths(name: &str) -> &'static [PathPattern] {
+    static PATHS: OnceLock<HashMap<&'static str, Vec<PathPattern>>> = OnceLock::new();
+    let groups = PATHS.get_or_init(|| {
+        let paths = GROUPS.iter().filter_map(|group| match group.members {
+            Members::Paths(texts) => Some((group.name, texts)),
+            _ => None,
+        });
+        let read = |texts: &[&str]| texts.iter().filter_map(|text| PathPattern::parse(text).ok()).collect();
+        paths.map(|(name, texts)| (name, read(texts))).collect()
+    });
+    groups.get(name).map_or(&[], Vec::as_slice)
+}
+
+/// The patterns of a group of variable names, read once.
+pub(super) fn names(name: &str) -> &'static [NamePattern] {
+    static NAMES: OnceLock<HashMap<&'static str, Vec<NamePattern>>> = OnceLock::new();
+    let groups = NAMES.get_or_init(|| {
+        let names = GROUPS.iter().filter_map(|group| match group.members {
+            Members::Names(texts) => Some((group.name, texts)),
+            _ => None,
+        });
+        let read = |texts: &[&str]| texts.iter().filter_map(|text| NamePattern::parse(text).ok()).collect();
+        names.map(|(name, texts)| (name, read(texts))).collect()
+    });
+    groups.get(name).map_or(&[], Vec::as_slice)
 }
 
 fn variable(name: &str) -> Option<&'static Variable> {
@@ -169,19 +196,8 @@ impl Variables {
         values.into_iter().filter(|path| path.is_absolute()).collect()
     }
 
-    /// Every directory that may hold programs: `PATH`, then the standard ones.
-    fn program_dirs(&self) -> Vec<PathBuf> {
-        let mut dirs: Vec<PathBuf> = Vec::with_capacity(self.path_dirs.len() + PROGRAM_DIRS.len());
-        let all = self.path_dirs.iter().cloned().chain(PROGRAM_DIRS.iter().map(PathBuf::from));
-        for dir in all.filter(|dir| dir.is_absolute()) {
-            if !dirs.contains(&dir) {
-                dirs.push(dir);
-            }
-        }
-        dirs
-    }
-
-    /// A path pattern with its variables and groups replaced by their values.
+    /// A path pattern with its variables and groups of paths replaced by their values.
+    /// Groups of programs have none here: which files they are says [`super::programs`].
     pub(super) fn resolve(&self, pattern: &PathPattern) -> Vec<Resolved> {
         let super::pattern::Head::Name(name) = &pattern.head else {
             return pattern.resolve_under(None).collect();
@@ -197,22 +213,7 @@ impl Variables {
                 .flat_map(|value| pattern.resolve_under(Some(value)).collect::<Vec<_>>())
                 .collect();
         }
-        match group(name).map(|group| &group.members) {
-            Some(Members::Paths(patterns)) => patterns
-                .iter()
-                .filter_map(|text| PathPattern::parse(text).ok())
-                .flat_map(|pattern| self.resolve(&pattern))
-                .collect(),
-            Some(Members::Programs(names)) => {
-                let dirs = self.program_dirs();
-                let program = |dir: &PathBuf, name: &str| {
-                    let base = [trim(dir.as_os_str().as_bytes()), b"/", name.as_bytes()].concat().into();
-                    Resolved { base, shape: Shape::Literal }
-                };
-                names.iter().flat_map(|name| dirs.iter().map(|dir| program(dir, name))).collect()
-            }
-            _ => Vec::new(),
-        }
+        paths(name).iter().flat_map(|pattern| self.resolve(pattern)).collect()
     }
 
     /// The variable that names the longest part of this path, and the rest, for hints.
@@ -272,7 +273,6 @@ pub fn show_groups() -> String {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::policy::name::NamePattern;
 
     #[test]
     fn every_group_member_is_a_valid_pattern_and_only_globs_where_globs_may_be() {

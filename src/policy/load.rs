@@ -9,7 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::address::ConnectPattern;
-use super::decode::{self, package_pointer};
+use super::cache::Cache;
+use super::check::package_pointer;
+use super::decode;
 use super::error::{PolicyError, Problem, did_you_mean, list_words};
 use super::model::{Action, Document, FailOn, Mode, Rule, RuleRef, Section, Verdict};
 
@@ -87,6 +89,7 @@ pub struct Policy {
     mode_override: Option<Mode>,
     fail_on: Vec<FailOn>,
     warnings: Vec<String>,
+    pub(super) cache: Cache,
 }
 
 /// Reads, checks and orders everything that makes up the policy.
@@ -269,6 +272,7 @@ impl Policy {
             fail_on: fail_on.unwrap_or(vec![FailOn::Denied]),
             warnings,
             layers,
+            cache: Cache::default(),
         }
     }
 
@@ -305,6 +309,20 @@ impl Policy {
         self.layers.iter().map(|layer| layer.source.clone()).collect()
     }
 
+    /// The layers in a few words, for people: `default policy + npmguard.yaml`. What belongs
+    /// to a preset is not listed by itself.
+    pub fn summary(&self) -> String {
+        let preset = |name: &str| self.layers.iter().any(|layer| layer.is_preset() && layer.source == name);
+        let base = match (preset("preset:strict"), preset("preset:audit")) {
+            (true, false) => "strict policy",
+            (true, true) => "strict policy + audit",
+            (false, true) => "audit policy",
+            (false, false) => "default policy",
+        };
+        let files = self.layers.iter().filter(|layer| !layer.is_preset()).map(|layer| layer.source.as_str());
+        std::iter::once(base).chain(files).collect::<Vec<_>>().join(" + ")
+    }
+
     /// The real files that were read, lowest first.
     pub fn files(&self) -> Vec<PathBuf> {
         self.layers.iter().filter_map(|layer| layer.path.clone()).collect()
@@ -313,17 +331,17 @@ impl Policy {
 
 fn host_warnings(layer: &Layer) -> Vec<String> {
     let document = &layer.document;
-    let sections = [("scripts".to_owned(), &document.scripts), ("root".to_owned(), &document.root)];
-    let packages = document.packages.iter().map(|entry| (package_pointer(&entry.key), &entry.section));
-    sections
-        .into_iter()
-        .chain(packages)
-        .flat_map(|(place, section)| section_warnings(layer, &place, section))
-        .collect()
+    let mut warnings = section_warnings(layer, || "scripts".into(), &document.scripts);
+    warnings.extend(section_warnings(layer, || "root".into(), &document.root));
+    for entry in &document.packages {
+        warnings.extend(section_warnings(layer, || package_pointer(&entry.key), &entry.section));
+    }
+    warnings
 }
 
-fn section_warnings(layer: &Layer, place: &str, section: &Section) -> Vec<String> {
+fn section_warnings(layer: &Layer, place: impl Fn() -> String, section: &Section) -> Vec<String> {
     let Some(rules) = section.rules(Action::Connect) else { return Vec::new() };
+    let place = place();
     [Verdict::Allow, Verdict::Log]
         .into_iter()
         .flat_map(|verdict| rules.list(verdict).iter().map(move |rule| (verdict, rule)))

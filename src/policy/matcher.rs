@@ -1,6 +1,7 @@
 //! A set of resolved path patterns, each with a rank, and the question which of
 //! them match a path. Literals and trees are hash lookups of the path and its
-//! ancestors; globs are asked only for paths below their own base directory.
+//! ancestors; globs are asked only for paths below their own base directory; groups
+//! of programs are asked of the table of programs.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,14 +10,24 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use globset::{Candidate, GlobSet, GlobSetBuilder};
+use globset::{Candidate, GlobSet};
 
-use super::pattern::{Resolved, Shape, add_globs, trim};
+use super::cache::Globs;
+use super::pattern::{Resolved, Shape, places_in_set, trim};
+use super::programs::{GroupSet, Programs};
 
 /// Patterns by base directory.
 #[derive(Debug, Default)]
 pub(super) struct PathSet {
     nodes: ByPath<Node>,
+    groups: Option<Groups>,
+}
+
+/// Groups of programs and the rank of each, ascending.
+#[derive(Debug)]
+struct Groups {
+    programs: Arc<Programs>,
+    ranks: Vec<(GroupSet, u32)>,
 }
 
 /// A map whose keys come from a policy, so its hash need only be fast.
@@ -29,7 +40,7 @@ struct Node {
     /// Ranks of patterns that match here and everywhere below, ascending.
     tree: Ranks,
     /// Globs over what lies below, and the rank of each.
-    globs: Option<Box<(GlobSet, Vec<u32>)>>,
+    globs: Option<Box<(Arc<GlobSet>, Vec<u32>)>>,
 }
 
 /// Ranks, ascending; nearly always one, which then needs no allocation.
@@ -83,30 +94,35 @@ impl Hasher for PathHasher {
 #[derive(Default)]
 pub(super) struct PathSetBuilder {
     nodes: ByPath<Node>,
-    globs: ByPath<(GlobSetBuilder, Vec<u32>)>,
+    globs: ByPath<(Vec<Box<str>>, Vec<u32>)>,
+    groups: Option<Groups>,
 }
 
 impl PathSetBuilder {
     /// Adds a pattern; ranks must be added in ascending order.
-    pub(super) fn add(&mut self, rank: u32, pattern: Resolved) -> Result<(), globset::Error> {
+    pub(super) fn add(&mut self, rank: u32, pattern: Resolved) {
         match pattern.shape {
             Shape::Literal | Shape::Directory => self.nodes.entry(pattern.base).or_default().exact.push(rank),
             Shape::Tree => self.nodes.entry(pattern.base).or_default().tree.push(rank),
             Shape::Glob(glob) => {
-                let (set, ranks) =
-                    self.globs.entry(pattern.base).or_insert_with(|| (GlobSetBuilder::new(), Vec::new()));
-                let added = add_globs(set, &glob)?;
-                ranks.extend(std::iter::repeat_n(rank, added));
+                let (texts, ranks) = self.globs.entry(pattern.base).or_default();
+                ranks.extend(std::iter::repeat_n(rank, places_in_set(&glob)));
+                texts.push(glob);
             }
         }
-        Ok(())
     }
 
-    pub(super) fn build(mut self) -> Result<PathSet, globset::Error> {
-        for (base, (set, ranks)) in self.globs {
-            self.nodes.entry(base).or_default().globs = Some(Box::new((set.build()?, ranks)));
+    /// Adds a group of programs; ranks must be added in ascending order.
+    pub(super) fn add_group(&mut self, rank: u32, group: GroupSet, programs: &Arc<Programs>) {
+        let empty = || Groups { programs: Arc::clone(programs), ranks: Vec::new() };
+        self.groups.get_or_insert_with(empty).ranks.push((group, rank));
+    }
+
+    pub(super) fn build(mut self, compiled: &Globs) -> Result<PathSet, globset::Error> {
+        for (base, (texts, ranks)) in self.globs {
+            self.nodes.entry(base).or_default().globs = Some(Box::new((compiled.compiled(&texts)?, ranks)));
         }
-        Ok(PathSet { nodes: self.nodes })
+        Ok(PathSet { nodes: self.nodes, groups: self.groups })
     }
 }
 
@@ -139,6 +155,12 @@ impl PathSet {
         if let Some(node) = self.nodes.get(path) {
             consider(&mut node.tree.iter());
             consider(&mut node.exact.iter());
+        }
+        if let Some(Groups { programs, ranks }) = &self.groups {
+            let of = programs.groups_of(path);
+            if !of.is_empty() {
+                consider(&mut ranks.iter().filter(|(group, _)| group.meets(of)).map(|(_, rank)| *rank));
+            }
         }
         best
     }
@@ -186,10 +208,10 @@ mod tests {
         let mut builder = PathSetBuilder::default();
         for (text, rank) in patterns.iter().zip(0..) {
             for resolved in PathPattern::parse(text).unwrap().resolve_under(None) {
-                builder.add(rank, resolved).unwrap();
+                builder.add(rank, resolved);
             }
         }
-        builder.build().unwrap()
+        builder.build(&Globs::default()).unwrap()
     }
 
     fn matches(pattern: &str, path: &str) -> bool {

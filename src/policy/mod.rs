@@ -4,9 +4,12 @@
 //! data out; nothing knows how a verdict is enforced.
 
 mod address;
+mod cache;
+mod check;
 mod decide;
 mod decode;
 mod error;
+mod file;
 mod grants;
 mod groups;
 mod hint;
@@ -17,6 +20,7 @@ mod name;
 mod package;
 mod pattern;
 mod profile;
+mod programs;
 mod quantity;
 mod show;
 mod yaml;

@@ -222,7 +222,8 @@ impl Section {
 }
 
 /// Whether a package's scripts run at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Run {
     Never,
     Always,
@@ -231,7 +232,8 @@ pub(super) enum Run {
 words!(pub(super) Run, "value", { Never => "never", Always => "always" });
 
 /// Whether `root` falls through to `scripts`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum RootBase {
     Scripts,
     None,

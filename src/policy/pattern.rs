@@ -250,16 +250,18 @@ fn compile(glob: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(glob).literal_separator(true).backslash_escape(true).build()
 }
 
-/// Adds the globs for a [`Shape::Glob`]: `x/**` also matches `x` itself. Returns how many.
-pub(super) fn add_globs(set: &mut GlobSetBuilder, glob: &str) -> Result<usize, globset::Error> {
+/// Adds the globs for a [`Shape::Glob`]: `x/**` also matches `x` itself.
+pub(super) fn add_globs(set: &mut GlobSetBuilder, glob: &str) -> Result<(), globset::Error> {
     set.add(compile(glob)?);
-    match glob.strip_suffix("/**") {
-        Some(itself) => {
-            set.add(compile(itself)?);
-            Ok(2)
-        }
-        None => Ok(1),
+    if let Some(itself) = glob.strip_suffix("/**") {
+        set.add(compile(itself)?);
     }
+    Ok(())
+}
+
+/// How many globs [`add_globs`] adds.
+pub(super) fn places_in_set(glob: &str) -> usize {
+    if glob.ends_with("/**") { 2 } else { 1 }
 }
 
 /// Expands `{a,b}` alternation; `\{` is a brace. The error is a sentence part.

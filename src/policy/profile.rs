@@ -2,6 +2,7 @@
 //! here and nowhere else: package entries of each layer, top layer first and most
 //! specific first within it, then the section of each layer, top layer first.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,11 +10,12 @@ use std::sync::Arc;
 use semver::Version;
 
 use super::address::ConnectPattern;
+use super::cache::Cache;
+use super::check::{group_name, package_pointer};
 use super::decide::{ConnectRules, Decision, EnvRules, Limits, PathRules, Profile, Ranked};
-use super::decode::{group_name, package_pointer};
 use super::error::{PolicyError, Problem};
-use super::grants::{self, Form, KernelGrants};
-use super::groups::{self, Members, Variables};
+use super::grants::{self, Form, Forms, GroupForm, KernelGrants};
+use super::groups::{self, Variables};
 use super::load::{Layer, Policy};
 use super::matcher::{PathSet, PathSetBuilder};
 use super::model::{
@@ -21,6 +23,7 @@ use super::model::{
 };
 use super::name::NamePattern;
 use super::pattern::PathPattern;
+use super::programs::GroupSet;
 use super::yaml::Position;
 
 /// Whose behaviour is decided about.
@@ -83,8 +86,9 @@ impl Policy {
     /// What this policy says about one subject.
     pub fn profile(&self, subject: &Subject, vars: &Variables) -> Result<Profile, PolicyError> {
         let sets = self.rule_sets(subject);
+        let build = Build { vars, cache: &self.cache };
         let paths = |action: PathAction| -> Result<_, PolicyError> {
-            let (rules, forms) = path_rules(&sets, action.into(), vars)?;
+            let (rules, forms) = build.path_rules(&sets, action)?;
             let outcome = grants::compute(action, &rules, &forms)?;
             Ok((rules, outcome))
         };
@@ -102,7 +106,7 @@ impl Policy {
             paths: [read.0, write.0, exec.0],
             coverage: [read.1.coverage, write.1.coverage, exec.1.coverage],
             env: env_rules(&sets)?,
-            connect: connect_rules(&sets, vars)?,
+            connect: build.connect_rules(&sets)?,
             limits: limits(&sets),
             never_run: never_run(&sets),
             grants,
@@ -225,67 +229,94 @@ fn broken(part: &Part<'_>, rule: &Rule, (message, hint): (String, String)) -> Po
     Problem { file: part.layer.source.clone(), line, column, message, hint: Some(hint) }.into()
 }
 
-fn bad_glob(part: &Part<'_>, rule: &Rule, error: &globset::Error) -> PolicyError {
-    broken(
-        part,
-        rule,
-        (format!("pattern `{}` cannot be used: {error}", rule.text), "write a simpler pattern".into()),
-    )
+/// What patterns become rules with.
+struct Build<'b> {
+    vars: &'b Variables,
+    cache: &'b Cache,
 }
 
-fn path_rules<'p>(
-    sets: &[RuleSet<'p>],
-    action: Action,
-    vars: &Variables,
-) -> Result<(PathRules, Vec<Form<'p>>), PolicyError> {
-    let mut set = PathSetBuilder::default();
-    let mut except: HashMap<u32, PathSetBuilder> = HashMap::new();
-    let mut forms = Vec::new();
-    let ranked = rank(sets, action, |list, rank, rule, part| {
-        let pattern = PathPattern::parse(&rule.text).map_err(|error| broken(part, rule, error))?;
-        for resolved in vars.resolve(&pattern) {
-            forms.push(Form { rank, list, negated: pattern.negated, resolved: resolved.clone(), rule });
-            let target = if pattern.negated { except.entry(list).or_default() } else { &mut set };
-            target.add(rank, resolved).map_err(|error| bad_glob(part, rule, &error))?;
-        }
-        Ok(())
-    })?;
-    let build = |builder: PathSetBuilder| {
-        builder.build().map_err(|error| {
+impl Build<'_> {
+    fn set(&self, builder: PathSetBuilder, what: &str) -> Result<PathSet, PolicyError> {
+        builder.build(self.cache.globs()).map_err(|error| {
             PolicyError::from(Problem {
                 file: "policy".into(),
                 line: 0,
                 column: 0,
-                message: format!("the `{action}` patterns cannot be used together: {error}"),
+                message: format!("the `{what}` patterns cannot be used together: {error}"),
                 hint: None,
             })
         })
-    };
-    let except = except
-        .into_iter()
-        .map(|(list, builder)| Ok((list, build(builder)?)))
-        .collect::<Result<_, PolicyError>>()?;
-    let unresolved = built_in(Verdict::Deny, format!("{action}.unresolved"));
-    Ok((PathRules { ranked, set: build(set)?, except, unresolved }, forms))
+    }
+
+    fn path_rules<'p>(
+        &self,
+        sets: &[RuleSet<'p>],
+        action: PathAction,
+    ) -> Result<(PathRules, Forms<'p>), PolicyError> {
+        let mut set = PathSetBuilder::default();
+        let mut except: HashMap<u32, PathSetBuilder> = HashMap::new();
+        let mut forms = Forms::default();
+        let ranked = rank(sets, action.into(), |list, rank, rule, part| {
+            let pattern = PathPattern::parse(&rule.text).map_err(|error| broken(part, rule, error))?;
+            let negated = pattern.negated;
+            let target = if negated { except.entry(list).or_default() } else { &mut set };
+            let resolved = match group_name(&rule.text).and_then(GroupSet::named) {
+                Some(group) => {
+                    let programs =
+                        forms.programs.get_or_insert_with(|| self.cache.programs(&self.vars.path_dirs));
+                    if action == PathAction::Exec {
+                        target.add_group(rank, group, programs);
+                        forms.groups.push(GroupForm { rank, negated, group });
+                        return Ok(());
+                    }
+                    programs.paths(group)
+                }
+                None => self.vars.resolve(&pattern),
+            };
+            for resolved in resolved {
+                target.add(rank, resolved.clone());
+                forms.paths.push(Form { rank, list, negated, resolved, rule });
+            }
+            Ok(())
+        })?;
+        let except = except
+            .into_iter()
+            .map(|(list, builder)| Ok((list, self.set(builder, action.as_str())?)))
+            .collect::<Result<_, PolicyError>>()?;
+        let unresolved = built_in(Verdict::Deny, format!("{action}.unresolved"));
+        let set = self.set(set, action.as_str())?;
+        Ok((PathRules { ranked, set, except, unresolved }, forms))
+    }
+
+    fn connect_rules(&self, sets: &[RuleSet<'_>]) -> Result<ConnectRules, PolicyError> {
+        let mut patterns = Vec::new();
+        let mut unix = PathSetBuilder::default();
+        let ranked = rank(sets, Action::Connect, |_, rank, rule, part| {
+            match ConnectPattern::parse(&rule.text).map_err(|error| broken(part, rule, error))? {
+                ConnectPattern::Unix(pattern) => {
+                    self.vars.resolve(&pattern).into_iter().for_each(|resolved| unix.add(rank, resolved));
+                }
+                pattern => patterns.push((rank, pattern)),
+            }
+            Ok(())
+        })?;
+        let unresolved = built_in(Verdict::Deny, "connect.unresolved".into());
+        Ok(ConnectRules { ranked, patterns, unix: self.set(unix, "unix:")?, unresolved })
+    }
 }
 
 fn env_rules(sets: &[RuleSet<'_>]) -> Result<EnvRules, PolicyError> {
     let mut patterns = Vec::new();
-    let mut except: HashMap<u32, Vec<NamePattern>> = HashMap::new();
+    let mut except: HashMap<u32, Vec<Cow<'static, NamePattern>>> = HashMap::new();
     let ranked = rank(sets, Action::Env, |list, rank, rule, part| {
-        let fail = |error| broken(part, rule, error);
-        let (negated, parsed) = match group_name(&rule.text) {
+        let (negated, parsed): (bool, Vec<Cow<'static, NamePattern>>) = match group_name(&rule.text) {
             Some(name) => {
-                let members = match groups::group(name).map(|group| &group.members) {
-                    Some(Members::Names(names)) => *names,
-                    _ => &[],
-                };
-                let parsed: Result<Vec<_>, _> = members.iter().map(|text| NamePattern::parse(text)).collect();
-                (rule.text.starts_with('!'), parsed.map_err(fail)?)
+                let members = groups::names(name).iter().map(Cow::Borrowed).collect();
+                (rule.text.starts_with('!'), members)
             }
             None => {
-                let pattern = NamePattern::parse(&rule.text).map_err(fail)?;
-                (pattern.negated, vec![pattern])
+                let pattern = NamePattern::parse(&rule.text).map_err(|error| broken(part, rule, error))?;
+                (pattern.negated, vec![Cow::Owned(pattern)])
             }
         };
         if negated {
@@ -296,37 +327,6 @@ fn env_rules(sets: &[RuleSet<'_>]) -> Result<EnvRules, PolicyError> {
         Ok(())
     })?;
     Ok(EnvRules { ranked, patterns, except })
-}
-
-fn connect_rules(sets: &[RuleSet<'_>], vars: &Variables) -> Result<ConnectRules, PolicyError> {
-    let mut patterns = Vec::new();
-    let mut unix = PathSetBuilder::default();
-    let ranked = rank(sets, Action::Connect, |_, rank, rule, part| {
-        match ConnectPattern::parse(&rule.text).map_err(|error| broken(part, rule, error))? {
-            ConnectPattern::Unix(pattern) => {
-                for resolved in vars.resolve(&pattern) {
-                    unix.add(rank, resolved).map_err(|error| bad_glob(part, rule, &error))?;
-                }
-            }
-            pattern => patterns.push((rank, pattern)),
-        }
-        Ok(())
-    })?;
-    let unix: PathSet = unix.build().map_err(|error| {
-        PolicyError::from(Problem {
-            file: "policy".into(),
-            line: 0,
-            column: 0,
-            message: format!("the `unix:` patterns cannot be used together: {error}"),
-            hint: None,
-        })
-    })?;
-    Ok(ConnectRules {
-        ranked,
-        patterns,
-        unix,
-        unresolved: built_in(Verdict::Deny, "connect.unresolved".into()),
-    })
 }
 
 /// The first statement wins; what may only restrict can make it smaller still.

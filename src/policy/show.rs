@@ -19,7 +19,7 @@ pub fn show(policy: &Policy, subject: &Subject, vars: &Variables) -> Result<Stri
     let mut text = String::new();
     line(&mut text, &format!("subject {}", describe(subject)), "");
     line(&mut text, &format!("mode    {}", policy.mode()), &policy.mode_from);
-    line(&mut text, &format!("layers  {}", policy.layers().join(" < ")), "");
+    line(&mut text, &format!("layers  {}", policy.summary()), "");
     if let Some(rule) = profile.never_run() {
         line(&mut text, "run     never", &origin(rule));
     }

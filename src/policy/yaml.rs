@@ -1,7 +1,7 @@
-//! YAML text as a tree in which every key and value knows its line and column.
-//! One parser reads a policy, so positions and meaning cannot disagree; anchors,
-//! aliases, tags, duplicate keys, deep nesting and second documents are refused,
-//! which leaves nothing that could expand into more than the file's own size.
+//! Where everything in a YAML text stands: a tree in which every key and value knows
+//! its line and column, for messages and for the origin of rules. It is also the gate
+//! before [`super::decode`]: anchors, aliases, tags, duplicate keys, deep nesting and
+//! second documents are refused, so nothing can expand beyond the file's own size.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -54,6 +54,22 @@ pub(super) struct Key<'a> {
 }
 
 impl Node<'_> {
+    /// The value of a key.
+    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// The items of a list; what is no list is its own only item.
+    pub(super) fn items(&self) -> &[Self] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
     /// What the value is called in messages.
     pub(super) fn kind(&self) -> &'static str {
         match self.value {
