@@ -15,8 +15,14 @@ fn every_start_is_logged_with_its_arguments_and_chain() {
     let line: Vec<String> = execs.iter().map(|e| e["process"]["argv"].to_string()).collect();
     assert!(line.iter().any(|l| l.contains("\"uname\",\"-s\"")), "{line:?}");
     assert!(line.iter().any(|l| l.contains("\"node\",\"-e\",\"0\"")), "{line:?}");
-    assert!(!line.iter().any(|l| l.contains("nothing-of-that-name") && !l.contains("-c")), "failed searches are silent: {line:?}");
-    let uname = execs.iter().find(|e| e["target"]["path"].as_str().is_some_and(|p| p.ends_with("/uname"))).expect("uname");
+    assert!(
+        !line.iter().any(|l| l.contains("nothing-of-that-name") && !l.contains("-c")),
+        "failed searches are silent: {line:?}"
+    );
+    let uname = execs
+        .iter()
+        .find(|e| e["target"]["path"].as_str().is_some_and(|p| p.ends_with("/uname")))
+        .expect("uname");
     assert_eq!(uname["syscall"], "execve");
     assert_eq!(uname["process"]["chain"][0], "sh");
     assert_eq!(uname["package"]["version"], "1.0.0");
@@ -90,7 +96,11 @@ int main(void) {
   return 0;
 }
 "#;
-    site.package_with("p", json!({ "scripts": { "postinstall": "cc -O1 -w -o race race.c -lpthread && ./race" } }), &[("race.c", c)]);
+    site.package_with(
+        "p",
+        json!({ "scripts": { "postinstall": "cc -O1 -w -o race race.c -lpthread && ./race" } }),
+        &[("race.c", c)],
+    );
     let run = site.install();
     assert_eq!(site.read("app/node_modules/p/out").as_deref(), Some("0 1\n"), "{}", run.stderr);
 }
@@ -153,11 +163,25 @@ t(62,1,0)             # kill outside
 t(302,1,7,0,0)        # prlimit of others
 open('out','w').write(' '.join(map(str,out)))
 ";
-        site.package_with("p", json!({ "scripts": { "postinstall": "python3 -B p.py; true" } }), &[("p.py", py)]);
+        site.package_with(
+            "p",
+            json!({ "scripts": { "postinstall": "python3 -B p.py; true" } }),
+            &[("p.py", py)],
+        );
         let run = site.install();
         let out = site.read("app/node_modules/p/out").expect("ran");
         assert_eq!(out, "38 1 1 1 1 1 38 1 1 38 38 0 16 0 1 1", "{user:?} {}", run.stderr);
-        for name in ["io_uring_setup", "unshare", "ptrace", "process_vm_writev", "userfaultfd", "bpf", "keyctl", "mount", "chroot"] {
+        for name in [
+            "io_uring_setup",
+            "unshare",
+            "ptrace",
+            "process_vm_writev",
+            "userfaultfd",
+            "bpf",
+            "keyctl",
+            "mount",
+            "chroot",
+        ] {
             run.assert_denied("p", &format!("process {name}"));
         }
         run.assert_denied("p", "signal pid 1");
@@ -171,7 +195,8 @@ fn a_manager_that_starts_a_shell_by_itself_is_stopped_with_125() {
         site.manifest(json!({}));
         let rogue = "#!/usr/bin/env node\nrequire('child_process').spawnSync('/bin/sh', ['-c', 'touch rogue-ran']);\nsetTimeout(() => {}, 20000);\n";
         site.write("bin/npm", rogue);
-        std::fs::set_permissions(site.path("bin/npm"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+        std::fs::set_permissions(site.path("bin/npm"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("mode");
         let log = site.path("home/log.jsonl");
         let mut command = site.command(&["npm", "--log", log.to_str().expect("UTF-8"), "ci"]);
         command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", site.path("bin").display()));

@@ -15,12 +15,15 @@ pub(super) struct DoctorArgs {
     json: bool,
 }
 
+/// Whether a mechanism of that name works here.
+type Works<'a> = &'a dyn Fn(&str) -> bool;
+
 /// A guarantee of the default policy, and the mechanisms it needs here.
 struct Guarantee {
     name: &'static str,
     what: &'static str,
     needs: &'static [&'static str],
-    rests_on: fn(&dyn Fn(&str) -> bool) -> &'static str,
+    rests_on: fn(Works<'_>) -> &'static str,
 }
 
 const GUARANTEES: &[Guarantee] = &[

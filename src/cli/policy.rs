@@ -86,7 +86,7 @@ fn check(policy: &Policy, project: &Path) -> Result<String, PolicyError> {
     for warning in policy.warnings() {
         text += &format!("warning: {warning}\n");
     }
-    Ok(format!("{text}ok: {}\n", policy.layers().join(" + ")))
+    Ok(format!("{text}ok: {}\n", policy.summary()))
 }
 
 fn subject(args: &ShowArgs) -> Result<Subject, String> {

@@ -181,6 +181,7 @@ pub fn serve(
     {
         return Ended::Broken(format!("the guard could not become user {}: {errno}", identity.uid));
     }
+    let is_manager = domain.role == Role::Manager;
     let mut domain = Some(domain);
     let mut guard: Option<Guard> = None;
     let mut client = client;
@@ -188,14 +189,20 @@ pub fn serve(
     let started = Instant::now();
     let mut timed_out = false;
     let mut stopped_for_breach = false;
+    let mut asked: Option<Asked> = None;
     loop {
-        let deadline =
+        let patience = asked.as_ref().map(Asked::patience);
+        if patience == Some(Duration::ZERO) {
+            confined.terminate();
+        }
+        let left =
             wall.filter(|_| !timed_out && ended.is_none()).map(|w| w.saturating_sub(started.elapsed()));
+        let deadline = [left, patience.filter(|p| !p.is_zero())].into_iter().flatten().min();
         let timeout = deadline.map_or(PollTimeout::NONE, |d| {
             PollTimeout::try_from(d + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let ready = wait(&confined, guard.as_ref(), client.as_ref(), timeout);
-        if deadline.is_some_and(|_| wall.is_some_and(|w| started.elapsed() >= w)) {
+        if !timed_out && ended.is_none() && wall.is_some_and(|w| started.elapsed() >= w) {
             timed_out = true;
             if let Some(guard) = &guard {
                 guard.timed_out(wall.unwrap_or_default());
@@ -224,7 +231,14 @@ pub fn serve(
         }
         if ready.client {
             match client.as_ref().map(|fd| read_signals(fd.as_fd())) {
-                Some(Some(signals)) => signals.iter().for_each(|s| confined.signal(i32::from(*s))),
+                Some(Some(signals)) => {
+                    for signal in signals.into_iter().map(i32::from) {
+                        confined.signal(signal);
+                        if is_manager && matches!(signal, libc::SIGTERM | libc::SIGHUP) {
+                            asked.get_or_insert(Asked { signal, at: Instant::now() });
+                        }
+                    }
+                }
                 _ => {
                     client = None;
                     confined.terminate();
@@ -256,12 +270,33 @@ pub fn serve(
             }
             Ok(Some(Report::Done)) => {
                 confined.wait();
-                return ended.unwrap_or_else(|| Ended::Broken("the reaper ended without a status".into()));
+                let ended =
+                    ended.unwrap_or_else(|| Ended::Broken("the reaper ended without a status".into()));
+                return match (asked, &ended) {
+                    // Ended by force after it was asked to: what counts is what it was asked.
+                    (Some(asked), Ended::Status(libc::SIGKILL)) => Ended::Status(asked.signal),
+                    _ => ended,
+                };
             }
             Ok(None) => return Ended::Broken("the reaper is gone".into()),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Ended::Broken(format!("the reaper's report is unreadable: {error}")),
         }
+    }
+}
+
+/// The manager was asked to end. npm does not when a dependency's script runs (measured
+/// with 11.19), so after a while its tree is ended with it.
+struct Asked {
+    signal: i32,
+    at: Instant,
+}
+
+impl Asked {
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    fn patience(&self) -> Duration {
+        Self::PATIENCE.saturating_sub(self.at.elapsed())
     }
 }
 

@@ -301,7 +301,7 @@ fn banner(run: &Run) -> String {
         Mode::Enforce => "enforcing",
         Mode::Audit => "observing only (audit mode protects nothing):",
     };
-    format!("{what} {} with {}", run.policy.layers().join(" + "), layers(run).join(", "))
+    format!("{what} the {} with {}", run.policy.summary(), layers(run).join(", "))
 }
 
 fn start_detail(run: &Run) -> Value {

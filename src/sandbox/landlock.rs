@@ -241,9 +241,11 @@ fn all_but(dir: &Path, denied_paths: &[PathBuf], denied: &HashSet<(u64, u64)>, o
         let path = entry.path();
         if kind.is_dir() && denied_paths.iter().any(|p| p.starts_with(&path)) {
             all_but(&path, denied_paths, denied, out);
-        } else if kind.is_dir() {
-            out.push(path);
-        } else if kind.is_file() && !entry.metadata().is_ok_and(|m| denied.contains(&(m.dev(), m.ino()))) {
+            continue;
+        }
+        // Never through a symlink: it may lead to a denied file.
+        let is_denied = || entry.metadata().is_ok_and(|m| denied.contains(&(m.dev(), m.ino())));
+        if kind.is_dir() || (kind.is_file() && !is_denied()) {
             out.push(path);
         }
     }

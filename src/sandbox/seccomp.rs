@@ -236,7 +236,7 @@ fn dumpable_rules() -> Result<Rules, FilterError> {
 /// answer its own notifications (measured on 6.18), so new listeners are refused by
 /// the kernel.
 fn listener_rules() -> Result<Rules, FilterError> {
-    let flag = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u64;
+    let flag: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     Ok(Rules::from([(libc::SYS_seccomp, vec![rule(&[(1, Op::MaskedEq(flag), flag)])?])]))
 }
 
