@@ -63,7 +63,7 @@ fn guarded(args: &ManagerArgs, project: &std::path::Path, command: &str, rest: &
     };
     match supervisor::npm(&options, project, command, rest) {
         Ok(code) => code,
-        Err(error) => fail(&error.to_string(), error.exit_code()),
+        Err(error) => super::fail_with(&error),
     }
 }
 

@@ -202,6 +202,24 @@ fn fail(message: &str, code: i32) -> i32 {
     code
 }
 
+/// Prints a run's error with what caused it.
+fn fail_with(error: &crate::launch::supervisor::RunError) -> i32 {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.contains(&text) {
+            // A hint stays last.
+            match message.split_once("\n\nhint:") {
+                Some((what, hint)) => message = format!("{what}: {text}\n\nhint:{hint}"),
+                None => message = format!("{message}: {text}"),
+            }
+        }
+        cause = error.source();
+    }
+    fail(&message, error.exit_code())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,6 @@ pub(super) fn run(args: &RunArgs) -> i32 {
     };
     match supervisor::command(&options, &project, &args.command, args.name.as_deref()) {
         Ok(code) => code,
-        Err(error) => fail(&error.to_string(), error.exit_code()),
+        Err(error) => super::fail_with(&error),
     }
 }

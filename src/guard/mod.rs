@@ -234,7 +234,7 @@ pub fn serve(
                 Some(Some(signals)) => {
                     for signal in signals.into_iter().map(i32::from) {
                         confined.signal(signal);
-                        if is_manager && matches!(signal, libc::SIGTERM | libc::SIGHUP) {
+                        if is_manager && matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP) {
                             asked.get_or_insert(Asked { signal, at: Instant::now() });
                         }
                     }
