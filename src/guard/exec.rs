@@ -39,16 +39,13 @@ impl Guard {
             decision.verdict = Verdict::Deny;
             why = Some("starting a program through the dynamic loader hides what is run");
         }
-        let mut event = self.exec_event(request, &start, Verdict::Allow);
-        if let Some(why) = why {
-            event = self.exec_event(request, &start, decision.verdict);
-            event.rule = Some(super::builtin_rule(why));
-            event.techniques = vec!["T1620"];
-        } else {
-            let target = event.target.take().unwrap_or_else(|| Target::new(TargetKind::Exec));
-            let mut decided = self.decided(request, Kind::Exec, &decision, target);
-            decided.process = event.process.take();
-            event = decided;
+        let mut event = self.exec_event(request, &start, decision.verdict);
+        match why {
+            Some(why) => {
+                event.rule = Some(super::builtin_rule(why));
+                event.techniques = vec!["T1620"];
+            }
+            None => self.explain(&mut event, &decision),
         }
         self.log(event);
         if decision.verdict == Verdict::Deny {

@@ -166,6 +166,8 @@ struct Guard {
     listener: Arc<Listener>,
     root: i32,
     sockets: sockets::Table,
+    /// The listener has hung up: asking it again would only spin.
+    deserted: bool,
 }
 
 /// Serves a confined tree until nothing of it is left. Bytes from `client` are
@@ -224,6 +226,11 @@ pub fn serve(
             stopped_for_breach = true;
             confined.terminate();
         }
+        if ready.deserted
+            && let Some(g) = &mut guard
+        {
+            g.deserted = true;
+        }
         if ready.sockets
             && let Some(g) = &mut guard
         {
@@ -256,6 +263,7 @@ pub fn serve(
                         listener: Arc::new(listener),
                         root: confined.reaper_pid(),
                         sockets: sockets::Table::default(),
+                        deserted: false,
                     });
                 }
             }
@@ -304,6 +312,8 @@ impl Asked {
 struct Ready {
     control: bool,
     listener: bool,
+    /// Nobody is left in the domain.
+    deserted: bool,
     client: bool,
     sockets: bool,
 }
@@ -314,7 +324,7 @@ fn wait(confined: &Confined, guard: Option<&Guard>, client: Option<&OwnedFd>, ti
         fds.push(PollFd::new(fd.as_fd(), PollFlags::POLLIN));
         fds.len() - 1
     });
-    let listener_at = guard.map(|g| {
+    let listener_at = guard.filter(|g| !g.deserted).map(|g| {
         fds.push(PollFd::new(g.listener.as_fd(), PollFlags::POLLIN));
         fds.len() - 1
     });
@@ -325,13 +335,13 @@ fn wait(confined: &Confined, guard: Option<&Guard>, client: Option<&OwnedFd>, ti
     if poll(&mut fds, timeout).is_err() {
         return Ready::default();
     }
+    let listener_events = listener_at.and_then(|at| fds[at].revents()).unwrap_or(PollFlags::empty());
     let readable = |at: usize| fds[at].revents().is_some_and(|r| !r.is_empty());
     Ready {
         control: readable(0),
         client: client_at.is_some_and(readable),
-        // A hang-up without a notification means that nobody is left in the domain.
-        listener: listener_at
-            .is_some_and(|at| fds[at].revents().is_some_and(|r| r.contains(PollFlags::POLLIN))),
+        listener: listener_events.contains(PollFlags::POLLIN),
+        deserted: !listener_events.is_empty() && !listener_events.contains(PollFlags::POLLIN),
         sockets: (sockets_at..fds.len()).any(readable),
     }
 }
@@ -435,29 +445,34 @@ impl Guard {
         self.domain.log.record(self.domain.key, event);
     }
 
-    /// An event about a decision of the policy, with its rule and, if it was refused,
-    /// what would allow it.
+    /// An event about a decision of the policy.
     fn decided(&self, request: &Request<'_>, kind: Kind, decision: &Decision, target: EventTarget) -> Event {
         let mut event = self.event(request, kind, decision.verdict);
+        event.target = Some(target);
+        self.explain(&mut event, decision);
+        event
+    }
+
+    /// Adds the rule of a decision and, if it refused, what would allow the act.
+    fn explain(&self, event: &mut Event, decision: &Decision) {
         event.rule = Some(event::Rule {
             source: decision.rule.source.clone(),
             line: Some(decision.rule.line),
             pointer: decision.rule.pointer.clone(),
         });
-        if decision.verdict == Verdict::Deny {
-            event.errno = Some("EACCES");
-            let action = match kind {
-                Kind::Read => Some("read"),
-                Kind::Write | Kind::Metadata => Some("write"),
-                Kind::Exec => Some("exec"),
-                Kind::Connect => Some("connect"),
-                _ => None,
-            };
-            let name = target.address.as_ref().or(target.path.as_ref());
-            event.hint = action.zip(name).map(|(action, name)| self.domain.profile.hint(action, name));
+        if decision.verdict != Verdict::Deny {
+            return;
         }
-        event.target = Some(target);
-        event
+        event.errno = Some("EACCES");
+        let action = match event.kind {
+            Kind::Read => Some("read"),
+            Kind::Write | Kind::Metadata => Some("write"),
+            Kind::Exec => Some("exec"),
+            Kind::Connect => Some("connect"),
+            _ => None,
+        };
+        let name = event.target.as_ref().and_then(|t| t.address.as_ref().or(t.path.as_ref()));
+        event.hint = action.zip(name).map(|(action, name)| self.domain.profile.hint(action, name));
     }
 
     fn timed_out(&self, wall: Duration) {

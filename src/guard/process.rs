@@ -24,15 +24,39 @@ pub(super) fn umask(tid: i32) -> Option<u32> {
     status_field(tid, "Umask:").and_then(|v| u32::from_str_radix(&v, 8).ok())
 }
 
+/// Reads a file of procfs with one call; growing a buffer costs a call a step, because
+/// these files say that they are empty.
+fn read(path: &str) -> Option<Vec<u8>> {
+    let file = fs::File::open(path).ok()?;
+    let mut buffer = vec![0u8; 4096];
+    let mut filled = 0;
+    loop {
+        match nix::unistd::read(&file, &mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+        if filled == buffer.len() {
+            if filled >= LONGEST_ARGV {
+                break;
+            }
+            buffer.resize(filled * 2, 0);
+        }
+    }
+    buffer.truncate(filled);
+    Some(buffer)
+}
+
 fn status_field(tid: i32, name: &str) -> Option<String> {
-    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+    let status = read(&format!("/proc/{tid}/status"))?;
     let text = String::from_utf8_lossy(&status);
     text.lines().find_map(|line| line.strip_prefix(name)).map(|v| v.trim().to_owned())
 }
 
 /// Name and parent of a process (`proc_pid_stat(5)`).
 pub(super) fn name_and_parent(pid: i32) -> Option<(Vec<u8>, i32)> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read(&format!("/proc/{pid}/stat"))?;
     let open = stat.iter().position(|b| *b == b'(')?;
     // The name may hold parentheses and spaces: it ends at the last parenthesis.
     let close = stat.iter().rposition(|b| *b == b')')?;
@@ -90,11 +114,7 @@ pub(super) fn describe(tid: i32, root: i32) -> event::Process {
 
 /// The arguments a process was started with.
 pub(super) fn command_line(pid: i32) -> Vec<Vec<u8>> {
-    use std::io::Read;
-    let mut raw = Vec::new();
-    if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
-        let _ = file.take(LONGEST_ARGV as u64).read_to_end(&mut raw);
-    }
+    let raw = read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let raw = raw.strip_suffix(b"\0").unwrap_or(&raw);
     raw.split(|b| *b == 0).map(<[u8]>::to_vec).collect()
 }

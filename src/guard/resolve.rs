@@ -158,13 +158,16 @@ pub(super) fn resolve(target: Target, dirfd: i32, path: &[u8], last: LastLink) -
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
-    let from = start(target, dirfd, path)?;
     let mut flags = WALK;
     if last == LastLink::Keep {
         flags |= OFlag::O_NOFOLLOW;
     }
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    match openat2(&from, OsStr::from_bytes(path), how) {
+    // An absolute path needs no start.
+    let absolute = path.first() == Some(&b'/');
+    let from = if absolute { None } else { Some(start(target, dirfd, path)?) };
+    let at = from.as_ref().map_or(nix::fcntl::AT_FDCWD, AsFd::as_fd);
+    match openat2(at, OsStr::from_bytes(path), how) {
         Ok(fd) => {
             let object = Object::of(fd)?;
             if !lies_in_our_own_proc(&object.path) {
@@ -180,6 +183,10 @@ pub(super) fn resolve(target: Target, dirfd: i32, path: &[u8], last: LastLink) -
         Err(Errno::ELOOP) => {}
         Err(error) => return Err(error),
     }
+    let from = match from {
+        Some(from) => from,
+        None => start(target, dirfd, path)?,
+    };
     walk(target, from, path, last)
 }
 

@@ -428,6 +428,8 @@ impl Run {
         client: Option<OwnedFd>,
         started: impl FnOnce(i32),
     ) -> Result<Ended, DomainError> {
+        let reaper = Confined::prepare(&self.dir.binary)
+            .map_err(|e| DomainError::Io("the reaper could not be started", e))?;
         let confinement = self.confinement(&task, &profile)?;
         let limits = profile.limits();
         let enforce = self.policy.mode() == Mode::Enforce;
@@ -457,8 +459,9 @@ impl Run {
         let mut rulesets: Vec<_> = confinement.fences.iter().map(AsFd::as_fd).collect();
         rulesets.extend(confinement.shared.iter().map(|s| s.fence.as_fd()));
         let handles = Handles { stdio: task.stdio, cwd: task.cwd, rulesets };
-        let confined = Confined::start(&self.dir.binary, &spec, &handles)
-            .map_err(|e| DomainError::Io("the reaper could not be started", e))?;
+        let confined = reaper
+            .run(&spec, &handles)
+            .map_err(|e| DomainError::Io("the reaper did not take its task", e))?;
         started(confined.reaper_pid());
         let domain = Domain {
             role: task.role,

@@ -177,15 +177,19 @@ pub struct Handles<'a> {
     pub rulesets: Vec<BorrowedFd<'a>>,
 }
 
+/// A reaper that waits to be told what to run.
+#[derive(Debug)]
+pub struct Waiting(Confined);
+
 impl Confined {
-    /// Starts a reaper that runs `spec`. `binary` is this program's own file.
+    /// Starts a reaper; `binary` is this program's own file. It comes up while the
+    /// caller prepares what it is to run.
     ///
     /// # Errors
-    /// When the reaper cannot be started or does not take the request.
-    pub fn start(binary: &std::path::Path, spec: &Spec, handles: &Handles<'_>) -> io::Result<Confined> {
+    /// When it cannot be started.
+    pub fn prepare(binary: &std::path::Path) -> io::Result<Waiting> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let memory = sealed_memory(&spec.encode())?;
         let reaper = Command::new(binary)
             .arg(REAPER_ARGUMENT)
             .env_clear()
@@ -194,12 +198,7 @@ impl Confined {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut fds = vec![memory.as_raw_fd()];
-        fds.extend(handles.stdio.iter().map(AsRawFd::as_raw_fd));
-        fds.push(handles.cwd.as_raw_fd());
-        fds.extend(handles.rulesets.iter().map(AsRawFd::as_raw_fd));
-        ipc::send(ours.as_fd(), b"S", &fds)?;
-        Ok(Confined { control: ours, reaper })
+        Ok(Waiting(Confined { control: ours, reaper }))
     }
 
     /// Process number of the reaper: the root of the tree.
@@ -248,6 +247,22 @@ impl Confined {
     /// Waits for the reaper itself; to be called after [`Report::Done`].
     pub fn wait(&mut self) {
         let _ = self.reaper.wait();
+    }
+}
+
+impl Waiting {
+    /// Lets the reaper run `spec`.
+    ///
+    /// # Errors
+    /// When it does not take the request.
+    pub fn run(self, spec: &Spec, handles: &Handles<'_>) -> io::Result<Confined> {
+        let memory = sealed_memory(&spec.encode())?;
+        let mut fds = vec![memory.as_raw_fd()];
+        fds.extend(handles.stdio.iter().map(AsRawFd::as_raw_fd));
+        fds.push(handles.cwd.as_raw_fd());
+        fds.extend(handles.rulesets.iter().map(AsRawFd::as_raw_fd));
+        ipc::send(self.0.control.as_fd(), b"S", &fds)?;
+        Ok(self.0)
     }
 }
 
