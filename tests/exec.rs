@@ -209,3 +209,23 @@ fn a_manager_that_starts_a_shell_by_itself_is_stopped_with_125() {
         assert!(run.stderr.contains("by itself"), "{}", run.stderr);
     }
 }
+
+#[test]
+fn the_projects_own_programs_can_be_started_by_its_scripts() {
+    for user in users() {
+        let site = Site::of(user);
+        site.write("app/tools/gen.sh", "#!/bin/sh\necho generated > made\n");
+        site.write("app/secrets/.env", "#!/bin/sh\ntouch ran-env\n");
+        for file in ["tools/gen.sh", "secrets/.env"] {
+            std::fs::set_permissions(
+                site.path("app").join(file),
+                std::os::unix::fs::PermissionsExt::from_mode(0o755),
+            )
+            .expect("mode");
+        }
+        site.manifest(json!({ "scripts": { "postinstall": "./tools/gen.sh; ./secrets/.env; true" } }));
+        let run = site.install();
+        assert_eq!(site.read("app/made").as_deref(), Some("generated\n"), "{user:?} {}", run.stderr);
+        assert!(!site.path("app/ran-env").exists(), "a secret is no program");
+    }
+}

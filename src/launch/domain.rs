@@ -23,7 +23,9 @@ use crate::guard::{self, Breach, Domain, Ended, Role};
 use crate::manager::environment::{self, Caller};
 use crate::manager::identity::{self, PackageId, Verified};
 use crate::manager::lockfile::Lockfile;
-use crate::policy::{Grant, Limits, Mode, Policy, PolicyError, Profile, Subject, Variables};
+use crate::policy::{
+    Grant, Limits, Mode, PathAction, Policy, PolicyError, Profile, Subject, Variables, Verdict,
+};
 use crate::sandbox::child::{Capabilities, Step};
 use crate::sandbox::creds::Identity;
 use crate::sandbox::landlock::{self, Cover, ExecFence, Fence, Grants, LandlockError, Network};
@@ -508,12 +510,17 @@ impl Run {
             let (fence, cover) = landlock::build(&grants, abi)?;
             return Ok(Confinement { fences: vec![fence], shared: None, cover });
         }
-        let request = Grants {
+        let mut request = Grants {
             read: Some(paths(&grants.read)),
             write: paths(&grants.write),
             execute: paths(&grants.exec),
             network: Network::Supervised,
         };
+        if matches!(task.role, Role::Root | Role::Run)
+            && let Some(read) = &mut request.read
+        {
+            read.extend(programs_of(&self.project, profile));
+        }
         let (fence, cover) = landlock::build(&request, abi)?;
         let shared = self.exec_fence(&grants.exec_except)?;
         Ok(Confinement { fences: vec![fence], shared, cover })
@@ -582,6 +589,37 @@ impl Run {
         event.script = Some(Arc::clone(script));
         event
     }
+}
+
+/// Entries of the project that are looked at for programs.
+const MOST_ENTRIES: usize = 5_000;
+
+/// Programs of the project that its own scripts may start. The kernel reads a program
+/// before it runs it, so in a tree whose files the guard opens one by one each of them
+/// needs a grant of its own (Landlock asks for `READ_FILE` and `EXECUTE` at exec).
+fn programs_of(project: &Path, profile: &Profile) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = std::collections::VecDeque::from([project.to_owned()]);
+    let mut seen = 0;
+    while let Some(dir) = todo.pop_front() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MOST_ENTRIES {
+                return found;
+            }
+            let (Ok(kind), path) = (entry.file_type(), entry.path()) else { continue };
+            if kind.is_dir() && !["node_modules", ".git"].iter().any(|name| path.ends_with(name)) {
+                todo.push_back(path);
+            } else if kind.is_file()
+                && entry.metadata().is_ok_and(|m| m.mode() & 0o111 != 0)
+                && profile.decide_path(PathAction::Exec, &path).verdict != Verdict::Deny
+                && profile.decide_path(PathAction::Read, &path).verdict != Verdict::Deny
+            {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 fn joined(argv: &[OsString]) -> Vec<u8> {
