@@ -168,3 +168,43 @@ fn denials_carry_the_line_that_would_allow_them() {
     run.assert_code(0);
     assert_eq!(site.read("app/node_modules/asker/got").as_deref(), Some("data\n"));
 }
+
+#[test]
+fn the_log_and_the_policy_are_out_of_reach_wherever_they_lie() {
+    let site = Site::new();
+    site.write("app/npmguard.yaml", "version: 1\nroot:\n  write: { allow: [\"{project}/**\"] }\n");
+    site.manifest(json!({ "scripts": { "postinstall":
+        "echo x > npmguard.yaml; echo x > run.jsonl; mv run.jsonl gone; rm run.jsonl; ln run.jsonl l; chmod 666 run.jsonl; true" } }));
+    let log = site.path("app/run.jsonl");
+    let output = site
+        .command(&["install", "--log", log.to_str().expect("UTF-8"), "--", "--no-audit", "--loglevel=error"])
+        .output()
+        .expect("npmguard starts");
+    let run = site.outcome(&output, &log);
+    assert_eq!(run.denied("app").iter().filter(|t| t.ends_with("/run.jsonl")).count(), 5, "{}", run.stderr);
+    run.assert_denied("app", "npmguard.yaml");
+    assert!(site.read("app/npmguard.yaml").expect("a policy").starts_with("version: 1"));
+    // In a tree that the kernel would grant, too.
+    site.write("app/build/keep", "");
+    site.manifest(
+        json!({ "scripts": { "postinstall": "echo x > build/run.jsonl; echo fine > build/fine; true" } }),
+    );
+    let log = site.path("app/build/run.jsonl");
+    let output = site
+        .command(&["install", "--log", log.to_str().expect("UTF-8"), "--", "--no-audit", "--loglevel=error"])
+        .output()
+        .expect("npmguard starts");
+    let run = site.outcome(&output, &log);
+    run.assert_denied("app", "build/run.jsonl");
+    assert_eq!(site.read("app/build/fine").as_deref(), Some("fine\n"));
+}
+
+#[test]
+fn a_home_that_is_the_project_keeps_its_secrets() {
+    let site = Site::new();
+    site.write("home/package.json", "{\"name\":\"home\",\"scripts\":{\"postinstall\":\"cat .npmrc .ssh/id_ed25519 > loot; echo x >> .bashrc; true\"}}");
+    let mut command = site.command(&["install", "--", "--no-audit", "--loglevel=error"]);
+    let output = command.current_dir(site.path("home")).output().expect("npmguard starts");
+    assert_eq!(site.read("home/loot").as_deref(), Some(""), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(site.read("home/.bashrc").as_deref(), Some("# rc\n"));
+}

@@ -273,3 +273,23 @@ fn a_manager_that_switches_users_has_its_scripts_guarded_as_those_users() {
     assert_eq!(site.read("app/node_modules/whoami/tmp").as_deref(), Some("t\n"), "{}", run.stderr);
     run.assert_denied("whoami", ".npmrc");
 }
+
+#[test]
+fn the_shell_of_the_users_own_settings_is_used_inside_the_domain() {
+    if !std::path::Path::new("/bin/bash").exists() {
+        return;
+    }
+    let mut site = Site::new();
+    let npmrc = format!("{}script-shell=/bin/bash\n", site.read("home/.npmrc").expect("settings"));
+    site.write("home/.npmrc", &npmrc);
+    site.package("bashism", "[[ a == a ]] && echo ${BASH_VERSION:0:1} > out; cat ~/.npmrc > loot; true");
+    let run = site.install();
+    assert!(
+        site.read("app/node_modules/bashism/out").is_some_and(|v| !v.trim().is_empty()),
+        "{}",
+        run.stderr
+    );
+    run.assert_denied("bashism", ".npmrc");
+    let refused = site.guard(&["install", "--", "--script-shell=/bin/bash"]);
+    refused.assert_code(2);
+}

@@ -56,11 +56,30 @@ pub(super) fn any(args: &ManagerArgs) -> i32 {
     }
 }
 
+/// Settings that npmguard itself pins; a second value on the command line would win.
+fn pinned(rest: &[OsString]) -> Option<&'static str> {
+    ["--script-shell", "--git", "--node-options"].into_iter().find(|flag| {
+        rest.iter().take_while(|a| *a != "--").any(|a| {
+            let a = a.to_string_lossy();
+            a == *flag || a.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
+        })
+    })
+}
+
 fn guarded(args: &ManagerArgs, project: &std::path::Path, command: &str, rest: &[OsString]) -> i32 {
     let options = match args.guard.options() {
         Ok(options) => options,
         Err(message) => return fail(&message, exit::USAGE),
     };
+    if let Some(flag) = pinned(rest) {
+        return fail(
+            &format!(
+                "`{flag}` is set by npmguard itself, to see every script\n\nhint: leave it out; a shell of your own \
+                 is taken from `script-shell` in your ~/.npmrc"
+            ),
+            exit::USAGE,
+        );
+    }
     match supervisor::npm(&options, project, command, rest) {
         Ok(code) => code,
         Err(error) => super::fail_with(&error),

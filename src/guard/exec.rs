@@ -29,7 +29,7 @@ pub(super) struct Start {
 impl Guard {
     pub(super) fn exec(&mut self, request: &Request<'_>, call: ExecCall) -> Handled {
         let Some(start) = start(request, call)? else { return Ok(Answer::Continue) };
-        let mut decision = self.domain.profile.decide_path(PathAction::Exec, &start.object.path);
+        let mut decision = self.decide(PathAction::Exec, &start.object.path);
         let mut why = None;
         if start.object.stat.st_nlink == 0 || !start.object.is_named() {
             // Landlock still sees the deleted file's old place; the guard does not go by it.

@@ -74,10 +74,10 @@ impl Guard {
         let mut decision: Option<(PathAction, Decision)> = None;
         for (wanted, action) in [(reads, PathAction::Read), (writes, PathAction::Write)] {
             if wanted {
-                let mut next = self.domain.profile.decide_path(action, &path);
+                let mut next = self.decide(action, &path);
                 if object.is_dir() && next.verdict == Verdict::Deny {
                     // Who may make and remove entries may list them.
-                    let write = self.domain.profile.decide_path(PathAction::Write, &path);
+                    let write = self.decide(PathAction::Write, &path);
                     next = if write.verdict == Verdict::Deny { next } else { write };
                 }
                 if decision.as_ref().is_none_or(|(_, worst)| next.verdict > worst.verdict) {
@@ -135,7 +135,7 @@ impl Guard {
     fn open_new(&mut self, request: &Request<'_>, args: &Arguments, place: Place) -> Handled {
         let path = place.path();
         let decision = match self.policy_path(&path) {
-            PolicyPath::Ordinary(path) => self.domain.profile.decide_path(PathAction::Write, &path),
+            PolicyPath::Ordinary(path) => self.decide(PathAction::Write, &path),
             PolicyPath::Foreign => return Ok(Answer::Continue),
         };
         if decision.verdict != Verdict::Allow {

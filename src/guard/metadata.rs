@@ -92,7 +92,7 @@ impl Guard {
                 PolicyPath::Ordinary(path) => path,
                 PolicyPath::Foreign => return Ok(Answer::Fail(Errno::EACCES)),
             };
-            let decision = self.domain.profile.decide_path(PathAction::Write, &policy_path);
+            let decision = self.decide(PathAction::Write, &policy_path);
             if decision.verdict != Verdict::Allow {
                 let target = super::files::target(&policy_path, &requested, object.is_dir());
                 let mut event = self.decided(request, Kind::Metadata, &decision, target);

@@ -27,7 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::event::{self, EnforcedBy, Event, EventLog, Kind, Target as EventTarget, TargetKind};
 use crate::launch::spawn::{Confined, Report};
-use crate::policy::{Decision, Mode, Profile, Verdict};
+use crate::policy::{Decision, Mode, PathAction, Profile, RuleRef, Verdict};
 use crate::sandbox::child::Step;
 use crate::sandbox::creds::{self, Identity};
 use crate::sandbox::landlock::Cover;
@@ -74,6 +74,9 @@ pub struct Domain {
     pub identity: Option<Identity>,
     /// Its private temporary directory.
     pub tmp: PathBuf,
+    /// npmguard's own files (the log, the policy): never changed, moved or linked by a
+    /// script, whatever policy says.
+    pub own_files: Arc<[PathBuf]>,
     /// For the manager: the files that Landlock lets it execute.
     pub programs: Vec<PathBuf>,
     /// Whether a signal to a process group reaches only members of the domain
@@ -503,6 +506,16 @@ impl Guard {
             event.detail = Some(serde_json::json!({ "ended": true }));
             self.log(event);
         }
+    }
+
+    /// What policy says about a path, but for npmguard's own files.
+    fn decide(&self, action: PathAction, path: &Path) -> Decision {
+        // A directory above one of them could be moved with it.
+        if action == PathAction::Write && self.domain.own_files.iter().any(|own| own.starts_with(path)) {
+            let rule = RuleRef { source: "builtin".into(), line: 0, pointer: "npmguard's own files".into() };
+            return Decision { verdict: Verdict::Deny, rule: Arc::new(rule) };
+        }
+        self.domain.profile.decide_path(action, path)
     }
 
     /// Path as policy sees it, or the foreign process that it is about.

@@ -68,7 +68,7 @@ impl Guard {
             PolicyPath::Ordinary(path) => path,
             PolicyPath::Foreign => return By::Nobody,
         };
-        let decision = self.domain.profile.decide_path(PathAction::Write, &policy_path);
+        let decision = self.decide(PathAction::Write, &policy_path);
         if decision.verdict != Verdict::Allow {
             let event =
                 self.file_event(request, PathAction::Write, &decision, path, &policy_path, requested, false);
@@ -202,7 +202,7 @@ impl Guard {
                 let Ok(rest) = path.strip_prefix(from) else { return false };
                 let moved = to.join(rest);
                 for end in [&path, &moved] {
-                    let decision = self.domain.profile.decide_path(PathAction::Write, end);
+                    let decision = self.decide(PathAction::Write, end);
                     if decision.verdict == Verdict::Deny || seen > MOST_MOVED {
                         let requested = std::os::unix::ffi::OsStrExt::as_bytes(from.as_os_str());
                         let event = self.file_event(

@@ -451,7 +451,7 @@ impl Guard {
             return Ok(Answer::Continue);
         };
         let full = place.path();
-        let decision = self.domain.profile.decide_path(PathAction::Write, &full);
+        let decision = self.decide(PathAction::Write, &full);
         if decision.verdict != Verdict::Allow {
             let event = self.file_event(request, PathAction::Write, &decision, &full, &full, path, false);
             self.log(event);

@@ -97,6 +97,10 @@ pub struct Run {
     pub manager_state: Vec<PathBuf>,
     /// Raised when the run must not count as a success.
     pub breach: Arc<Breach>,
+    /// The log and the policy files, resolved.
+    pub own_files: Arc<[PathBuf]>,
+    /// What runs scripts: `/bin/sh`, or the shell that the user (not the project) chose.
+    pub shell: PathBuf,
     keys: AtomicU64,
     lockfile: OnceLock<Lockfile>,
     fences: Mutex<HashMap<Vec<PathBuf>, Arc<ExecFence>>>,
@@ -120,6 +124,10 @@ pub struct RunParts {
     pub node: Vec<PathBuf>,
     /// See [`Run::manager_state`].
     pub manager_state: Vec<PathBuf>,
+    /// See [`Run::own_files`].
+    pub own_files: Vec<PathBuf>,
+    /// See [`Run::shell`].
+    pub shell: PathBuf,
 }
 
 /// A ruleset stack and what it covers.
@@ -185,6 +193,8 @@ impl Run {
             toolchain,
             manager_state: parts.manager_state,
             breach: Arc::new(Breach::default()),
+            own_files: parts.own_files.into(),
+            shell: parts.shell,
             keys: AtomicU64::new(1),
             lockfile: OnceLock::new(),
             fences: Mutex::new(HashMap::new()),
@@ -263,12 +273,12 @@ impl Run {
         }));
         self.log.record(key, start);
         self.log_environment(key, role, &package, &script, &scrubbed.withheld);
-        let shell = PathBuf::from("/bin/sh");
-        let mut argv = vec![b"sh".to_vec()];
+        let name = self.shell.file_name().unwrap_or(OsStr::new("sh"));
+        let mut argv = vec![name.as_bytes().to_vec()];
         argv.extend(request.argv.iter().map(|a| a.as_bytes().to_vec()));
         let task = Task {
             role,
-            program: shell.into_os_string().as_bytes().to_vec(),
+            program: self.shell.as_os_str().as_bytes().to_vec(),
             argv,
             environment: scrubbed.entries,
             umask: request.umask,
@@ -476,6 +486,7 @@ impl Run {
             log: self.log.clone(),
             identity: task.identity.clone(),
             tmp: task.tmp,
+            own_files: Arc::clone(&self.own_files),
             programs: task.programs,
             groups_are_scoped: scoped,
             breach: Arc::clone(&self.breach),
@@ -516,6 +527,8 @@ impl Run {
             execute: paths(&grants.exec),
             network: Network::Supervised,
         };
+        // The kernel cannot except the log and the policy from a tree: there the guard writes.
+        request.write.retain(|tree| !self.own_files.iter().any(|own| own.starts_with(tree)));
         if matches!(task.role, Role::Root | Role::Run)
             && let Some(read) = &mut request.read
         {

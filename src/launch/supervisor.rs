@@ -164,7 +164,9 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
     let node = vec![npm.node.clone(), npm.prefix()];
     let ignored = ignored_signals();
     let signals = Signals::take()?;
-    let run = begin(options, project, path.clone(), home, node, state)?;
+    state.extend(linked_directories(project));
+    let shell = config.users_shell();
+    let run = begin(options, project, path.clone(), home, node, state, shell)?;
     let mut programs = npm.programs(&path);
     programs.extend(run.dir.binary.canonicalize());
     let stub = run.dir.stub();
@@ -207,7 +209,7 @@ pub fn command(
     let node = node.into_iter().chain(prefix).collect();
     let ignored = ignored_signals();
     let signals = Signals::take()?;
-    let run = begin(options, project, path, home(), node, Vec::new())?;
+    let run = begin(options, project, path, home(), node, Vec::new(), None)?;
     let command = Command {
         program,
         argv: argv.to_vec(),
@@ -218,6 +220,24 @@ pub fn command(
     };
     let ended = run.command(command, name, signals)?;
     finish(options, &run, ended)
+}
+
+/// Directories that the project depends on as directories (`file:../lib`): npm installs
+/// their dependencies in place.
+fn linked_directories(project: &Path) -> Vec<PathBuf> {
+    let manifest = std::fs::read(project.join("package.json")).ok();
+    let Some(manifest) = manifest.and_then(|data| serde_json::from_slice::<Value>(&data).ok()) else {
+        return Vec::new();
+    };
+    ["dependencies", "devDependencies", "optionalDependencies"]
+        .iter()
+        .filter_map(|section| manifest.get(section)?.as_object())
+        .flat_map(|section| section.values().filter_map(Value::as_str))
+        .filter_map(|spec| spec.strip_prefix("file:").or_else(|| spec.strip_prefix("link:")).or(Some(spec)))
+        .filter(|spec| spec.starts_with(['.', '/']))
+        .filter_map(|spec| project.join(spec).canonicalize().ok())
+        .filter(|path| path.join("package.json").is_file())
+        .collect()
 }
 
 fn search_path() -> OsString {
@@ -231,6 +251,7 @@ fn begin(
     home: Option<PathBuf>,
     node: Vec<PathBuf>,
     manager_state: Vec<PathBuf>,
+    shell: Option<PathBuf>,
 ) -> Result<Arc<Run>, RunError> {
     let policy = load_policy(options, project)?;
     let mut kernel = probe::quick();
@@ -251,8 +272,20 @@ fn begin(
     }
     // The supervisor's memory holds the user's environment; nobody below may look.
     nix::sys::prctl::set_dumpable(false).map_err(|e| RunError::Io("the supervisor", e.into()))?;
-    let parts =
-        RunParts { policy, log, kernel, project: project.to_owned(), home, path, node, manager_state };
+    let own_files: Vec<PathBuf> =
+        policy.files().into_iter().chain(options.log.clone()).filter_map(|p| p.canonicalize().ok()).collect();
+    let parts = RunParts {
+        policy,
+        log,
+        kernel,
+        project: project.to_owned(),
+        home,
+        path,
+        node,
+        manager_state,
+        own_files,
+        shell: shell.unwrap_or_else(|| "/bin/sh".into()),
+    };
     let run = Run::new(parts).map_err(|e| RunError::Io("no directory for the run could be made", e))?;
     run.log.start(start_detail(&run))?;
     if !options.quiet {

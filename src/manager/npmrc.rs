@@ -20,6 +20,9 @@ pub fn normal_name(name: &OsStr) -> Option<String> {
     name.strip_prefix("npm_config_").map(|n| n.replace('-', "_"))
 }
 
+/// Index of the user's file among the layers, after the environment and the project's.
+const USERS_LAYER: usize = 2;
+
 impl NpmConfig {
     /// Reads the environment, then the project's, the user's and the global file.
     pub fn load(project: &Path, home: Option<&Path>, prefix: &Path) -> NpmConfig {
@@ -43,6 +46,15 @@ impl NpmConfig {
         self.layers.iter().find_map(|layer| layer.get(name)).map(String::as_str)
     }
 
+    /// The shell that the user's or the machine's file names, if it is the system's. The
+    /// environment and the project's file do not count: both can come from elsewhere.
+    pub fn users_shell(&self) -> Option<PathBuf> {
+        let shell = self.layers.iter().skip(USERS_LAYER).find_map(|layer| layer.get("script_shell"))?;
+        let shell = Path::new(shell).canonicalize().ok()?;
+        (shell.is_file() && ["/usr", "/bin", "/opt", "/nix"].iter().any(|dir| shell.starts_with(dir)))
+            .then_some(shell)
+    }
+
     /// The same for an absolute path.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from).filter(|p| p.is_absolute())
@@ -63,7 +75,9 @@ fn parse(text: &str) -> HashMap<String, String> {
         }
         let Some((key, value)) = line.split_once('=') else { continue };
         let key = key.trim().replace('-', "_");
-        if !["cache", "logs_dir", "prefix", "globalconfig", "userconfig", "tmp"].contains(&key.as_str()) {
+        if !["cache", "logs_dir", "prefix", "globalconfig", "userconfig", "script_shell"]
+            .contains(&key.as_str())
+        {
             continue;
         }
         let value = value.trim().trim_matches(['"', '\'']);
