@@ -208,3 +208,20 @@ fn a_home_that_is_the_project_keeps_its_secrets() {
     assert_eq!(site.read("home/loot").as_deref(), Some(""), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(site.read("home/.bashrc").as_deref(), Some("# rc\n"));
 }
+
+#[test]
+fn directories_on_the_way_to_a_grant_may_be_made_and_nothing_beside_them() {
+    let mut site = Site::new();
+    site.write(
+        "app/npmguard.yaml",
+        "version: 1\npackages:\n  p:\n    reason: test\n    write: { allow: [\"{home}/.cache/p/**\"] }\n    read: { allow: [\"{home}/.cache/p/**\"] }\n",
+    );
+    site.package(
+        "p",
+        "mkdir -p ~/.cache/p/v1 && echo x > ~/.cache/p/v1/f; mkdir ~/.cache/q; mkdir ~/.other; true",
+    );
+    let run = site.install();
+    assert_eq!(site.read("home/.cache/p/v1/f").as_deref(), Some("x\n"), "{}", run.stderr);
+    assert!(!site.path("home/.cache/q").exists() && !site.path("home/.other").exists());
+    assert_eq!(run.denied("p").len(), 2, "{:?}", run.denied("p"));
+}

@@ -86,6 +86,14 @@ impl Guard {
             }
         }
         let Some((action, decision)) = decision else { return Ok(Answer::Continue) };
+        if decision.verdict == Verdict::Deny
+            && object.is_dir()
+            && !writes
+            && self.leads_to_a_grant(&object.path)
+        {
+            // To pass through and not to list: enough for fchdir and openat.
+            return Ok(Answer::Inject(object.fd, on_exec(args.flags)));
+        }
         if decision.verdict != Verdict::Allow {
             let event =
                 self.file_event(request, action, &decision, &object.path, &path, &args.path, object.is_dir());

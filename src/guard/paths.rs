@@ -16,7 +16,7 @@ use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, symlinkat, unlinkat};
 use super::resolve::{self, Found, LastLink, Object, Place};
 use super::{Answer, Guard, Handled, PolicyPath, Request, process};
 use crate::event::Kind;
-use crate::policy::{Mode as PolicyMode, PathAction, Verdict};
+use crate::policy::{Grant, Mode as PolicyMode, PathAction, Verdict};
 use crate::sandbox::syscall::PathCall;
 
 /// A directory with more entries than this is not moved by the guard.
@@ -122,9 +122,27 @@ impl Guard {
         if place.entry().is_some() {
             return Ok(Answer::Continue);
         }
-        let by = self.decide_place(request, &place, &requested);
+        let by = if self.leads_to_a_grant(&place.path()) {
+            By::Guard
+        } else {
+            self.decide_place(request, &place, &requested)
+        };
         let mode = self.mode(request, mode)?;
         Ok(self.settle(request, by, || mkdirat(&place.parent, place.name.as_os_str(), mode)))
+    }
+
+    /// A missing directory on the way to something the script may write: a grant of
+    /// `~/.cache/tool/**` is of no use where there is no `~/.cache` yet.
+    pub(super) fn leads_to_a_grant(&self, path: &Path) -> bool {
+        self.domain.mode != PolicyMode::Audit
+            && self
+                .domain
+                .profile
+                .kernel_grants()
+                .write
+                .iter()
+                .map(Grant::path)
+                .any(|granted| granted != path && granted.starts_with(path))
     }
 
     fn mknod(&mut self, request: &Request<'_>, dirfd: i32, path: usize, mode: u64) -> Handled {
