@@ -86,13 +86,9 @@ impl Guard {
             }
         }
         let Some((action, decision)) = decision else { return Ok(Answer::Continue) };
-        if decision.verdict == Verdict::Deny
-            && object.is_dir()
-            && !writes
-            && self.leads_to_a_grant(&object.path)
-        {
-            // To pass through and not to list: enough for fchdir and openat.
-            return Ok(Answer::Inject(object.fd, on_exec(args.flags)));
+        if decision.verdict == Verdict::Deny && !writes && self.made.contains(&object.path) {
+            // Made by this script on the way to a grant: there is nothing else in it to see.
+            return self.open_for(request, args, object);
         }
         if decision.verdict != Verdict::Allow {
             let event =

@@ -169,6 +169,8 @@ struct Guard {
     listener: Arc<Listener>,
     root: i32,
     sockets: sockets::Table,
+    /// Directories that were made on the way to a grant.
+    made: Vec<PathBuf>,
     /// The listener has hung up: asking it again would only spin.
     deserted: bool,
 }
@@ -266,6 +268,7 @@ pub fn serve(
                         listener: Arc::new(listener),
                         root: confined.reaper_pid(),
                         sockets: sockets::Table::default(),
+                        made: Vec::new(),
                         deserted: false,
                     });
                 }

@@ -123,6 +123,7 @@ impl Guard {
             return Ok(Answer::Continue);
         }
         let by = if self.leads_to_a_grant(&place.path()) {
+            self.made.push(place.path());
             By::Guard
         } else {
             self.decide_place(request, &place, &requested)
@@ -133,7 +134,7 @@ impl Guard {
 
     /// A missing directory on the way to something the script may write: a grant of
     /// `~/.cache/tool/**` is of no use where there is no `~/.cache` yet.
-    pub(super) fn leads_to_a_grant(&self, path: &Path) -> bool {
+    fn leads_to_a_grant(&self, path: &Path) -> bool {
         self.domain.mode != PolicyMode::Audit
             && self
                 .domain
