@@ -65,6 +65,15 @@ pub fn for_script(
     set("RES_OPTIONS", OsStr::new("use-vc"));
     if caller == Caller::Lifecycle {
         set("npm_config_cache", tmp.join("npm-cache").as_os_str());
+        // A nested npm would ask its registry for news of itself.
+        set("npm_config_update_notifier", OsStr::new("false"));
+        // The global settings may hold a token, and npm tells scripts where they are.
+        let global = index(given)
+            .get(&b"npm_config_globalconfig"[..])
+            .map(|path| PathBuf::from(OsStr::from_bytes(path)));
+        if global.is_some_and(|path| profile.decide_path(PathAction::Read, &path).verdict == Verdict::Deny) {
+            set("npm_config_globalconfig", OsStr::new("/dev/null"));
+        }
         // Caches are best effort: without a grant they are private and go with the script.
         let cache = home.map(|h| h.join(".cache"));
         let granted = cache
