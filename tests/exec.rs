@@ -170,6 +170,11 @@ open('out','w').write(' '.join(map(str,out)))
         );
         let run = site.install();
         let out = site.read("app/node_modules/p/out").expect("ran");
+        if harness::is_filtered() {
+            // A container's own filter answers first, and some of its errors differ.
+            assert_eq!(out, "1 1 1 1 1 1 1 1 1 38 38 0 16 0 1 1", "{user:?} {}", run.stderr);
+            continue;
+        }
         assert_eq!(out, "38 1 1 1 1 1 38 1 1 38 38 0 16 0 1 1", "{user:?} {}", run.stderr);
         for name in [
             "io_uring_setup",

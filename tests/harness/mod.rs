@@ -47,6 +47,12 @@ pub fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()
 }
 
+/// Whether the tests themselves run under a seccomp filter, as in a container.
+pub fn is_filtered() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.starts_with("Seccomp:") && !line.ends_with('0'))
+}
+
 /// The users that this test run can test.
 pub fn users() -> Vec<User> {
     if is_root() { vec![User::Caller, User::Ordinary] } else { vec![User::Caller] }
