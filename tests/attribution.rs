@@ -235,11 +235,15 @@ fn the_prepare_script_of_a_git_dependency_is_confined_and_a_stranger() {
             "repo/package.json",
             r#"{"name":"lefthook","version":"1.0.0","scripts":{"prepare":"echo built > built; cat ~/.npmrc > stolen; echo evil > \"$INIT_CWD/.git/hooks/pre-commit\"; touch ~/evil; true"}}"#,
         );
-        let script = "git init -q . && git add . && git -c user.name=t -c user.email=t@t commit -qm x";
+        // Served over plain HTTP; git would start a shell for a repository in a directory.
+        let script = "git init -q . && git add . && git -c user.name=t -c user.email=t@t commit -qm x \
+                      && git update-server-info && mv .git ../registry/repo.git";
+        std::fs::create_dir_all(site.path("registry")).expect("registry");
         let made =
             Command::new("sh").args(["-c", script]).current_dir(site.path("repo")).status().expect("git");
         assert!(made.success());
-        site.depend("lefthook", &format!("git+file://{}", site.path("repo").display()));
+        let host = harness::registry::serve(site.path("registry"));
+        site.depend("lefthook", &format!("git+{host}/repo.git"));
         let run = site.install();
         run.assert_code(9);
         let prepare: Vec<_> = run

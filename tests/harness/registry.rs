@@ -1,7 +1,8 @@
 //! A registry on a loopback port: enough of the protocol for npm to resolve ranges,
 //! aliases and transitive dependencies, so that tests see what only a registry makes.
 //!
-//! It serves files of one directory: `NAME/VERSION.json` and `NAME/VERSION.tgz`.
+//! It serves files of one directory: `NAME/VERSION.json` and `NAME/VERSION.tgz`, and
+//! `NAME.git/` as git's plain ("dumb") HTTP.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -29,12 +30,19 @@ fn answer(stream: &TcpStream, root: &Path, base: &str) -> Option<()> {
     let request = lines.next()?.ok()?;
     while !lines.next()?.ok()?.is_empty() {}
     let path = request.split(' ').nth(1)?.trim_start_matches('/').replace("%2f", "/");
+    let path = path.split('?').next()?;
+    if path.contains(".git/") {
+        return reply(stream, fs::read(root.join(path)).ok());
+    }
     let body = match path.split_once("/-/") {
         Some((name, file)) => fs::read(root.join(name).join(file)).ok(),
-        None => packument(&root.join(&path), &path, base),
+        None => packument(&root.join(path), path, base),
     };
+    reply(stream, body)
+}
+
+fn reply(mut stream: &TcpStream, body: Option<Vec<u8>>) -> Option<()> {
     let (status, body) = body.map_or(("404 Not Found", b"{}".to_vec()), |b| ("200 OK", b));
-    let mut stream = stream;
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())
         .ok()?;
     stream.write_all(&body).ok()
