@@ -168,6 +168,10 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
     registries.extend(registries_of(rest));
     let manager = ManagerSide { state, registries };
     let run = begin(options, project, path.clone(), home, node, manager)?;
+    // A rule of Landlock needs a place that exists, and npm makes these at its first start.
+    for dir in &run.manager_state {
+        let _ = std::fs::create_dir_all(dir);
+    }
     let mut programs = npm.programs(&path);
     programs.extend(run.dir.binary.canonicalize());
     let stub = run.dir.stub();
