@@ -95,6 +95,8 @@ pub struct Run {
     pub toolchain: Vec<PathBuf>,
     /// Where the manager keeps its own things.
     pub manager_state: Vec<PathBuf>,
+    /// The registries that the manager is told to use.
+    pub registries: Vec<String>,
     /// Raised when the run must not count as a success.
     pub breach: Arc<Breach>,
     /// The log and the policy files, resolved.
@@ -128,6 +130,8 @@ pub struct RunParts {
     pub own_files: Vec<PathBuf>,
     /// See [`Run::shell`].
     pub shell: PathBuf,
+    /// See [`Run::registries`].
+    pub registries: Vec<String>,
 }
 
 /// A ruleset stack and what it covers.
@@ -192,6 +196,7 @@ impl Run {
             node: parts.node,
             toolchain,
             manager_state: parts.manager_state,
+            registries: parts.registries,
             breach: Arc::new(Breach::default()),
             own_files: parts.own_files.into(),
             shell: parts.shell,
@@ -226,7 +231,7 @@ impl Run {
             .map_err(|e| format!("a script's working directory is unknown: {e}"))?;
         let claims = environment::index(&request.environment);
         let lockfile = self.lockfile.get_or_init(|| Lockfile::load(&self.project));
-        let id = identity::identify(&cwd, &self.project, lockfile, &claims);
+        let id = identity::identify(&cwd, &self.project, lockfile, &claims, &self.registries);
         let claim = |name: &str| claims.get(name.as_bytes()).copied().unwrap_or_default();
         let command = request.argv.last().map(|a| a.as_bytes()).unwrap_or_default();
         let lifecycle = claim("npm_lifecycle_event");
@@ -359,7 +364,7 @@ impl Run {
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let tmp = self.dir.make_tmp(key, None).map_err(|e| DomainError::Io("no temporary directory", e))?;
         let lockfile = Lockfile::default();
-        let mut id = identity::identify(&self.project, &self.project, &lockfile, &HashMap::new());
+        let mut id = identity::identify(&self.project, &self.project, &lockfile, &HashMap::new(), &[]);
         let (role, subject) = match name {
             None => (Role::Run, Subject::Root { name: Some(id.name.clone()), version: version(&id) }),
             Some(name) => {

@@ -17,7 +17,7 @@ use super::spawn::{exit_code, own_environment};
 use crate::event::{EventLog, SinkError};
 use crate::guard::Ended;
 use crate::manager::npm::{Npm, NpmError, find_program};
-use crate::manager::npmrc::NpmConfig;
+use crate::manager::npmrc::{self, NpmConfig};
 use crate::policy::{self, FailOn, Mode, Policy, PolicyError};
 use crate::report;
 use crate::sandbox::child::Step;
@@ -165,8 +165,14 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
     let ignored = ignored_signals();
     let signals = Signals::take()?;
     state.extend(linked_directories(project));
-    let shell = config.users_shell();
-    let run = begin(options, project, path.clone(), home, node, state, shell)?;
+    let mut registries = config.registries();
+    registries.extend(registries_of(rest));
+    let manager = ManagerSide { state, registries, shell: config.users_shell() };
+    let run = begin(options, project, path.clone(), home, node, manager)?;
+    // A rule of Landlock needs a place that exists, and npm makes these at its first start.
+    for dir in &run.manager_state {
+        let _ = std::fs::create_dir_all(dir);
+    }
     let mut programs = npm.programs(&path);
     programs.extend(run.dir.binary.canonicalize());
     let stub = run.dir.stub();
@@ -209,7 +215,7 @@ pub fn command(
     let node = node.into_iter().chain(prefix).collect();
     let ignored = ignored_signals();
     let signals = Signals::take()?;
-    let run = begin(options, project, path, home(), node, Vec::new(), None)?;
+    let run = begin(options, project, path, home(), node, ManagerSide::default())?;
     let command = Command {
         program,
         argv: argv.to_vec(),
@@ -244,14 +250,35 @@ fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
 }
 
+/// What is known about the manager before it runs.
+#[derive(Default)]
+struct ManagerSide {
+    state: Vec<PathBuf>,
+    registries: Vec<String>,
+    shell: Option<PathBuf>,
+}
+
+/// Registries on npm's command line: `--registry=URL`, `--@scope:registry URL`.
+fn registries_of(words: &[OsString]) -> Vec<String> {
+    let words: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
+    let named = words.iter().enumerate().filter_map(|(at, word)| {
+        let flag = word.strip_prefix("--")?;
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (flag, words.get(at + 1).map(AsRef::as_ref)),
+        };
+        value.filter(|_| npmrc::is_registry(name)).map(str::to_owned)
+    });
+    named.collect()
+}
+
 fn begin(
     options: &Options,
     project: &Path,
     path: OsString,
     home: Option<PathBuf>,
     node: Vec<PathBuf>,
-    manager_state: Vec<PathBuf>,
-    shell: Option<PathBuf>,
+    manager: ManagerSide,
 ) -> Result<Arc<Run>, RunError> {
     let policy = load_policy(options, project)?;
     let mut kernel = probe::quick();
@@ -282,9 +309,10 @@ fn begin(
         home,
         path,
         node,
-        manager_state,
+        manager_state: manager.state,
+        registries: manager.registries,
         own_files,
-        shell: shell.unwrap_or_else(|| "/bin/sh".into()),
+        shell: manager.shell.unwrap_or_else(|| "/bin/sh".into()),
     };
     let run = Run::new(parts).map_err(|e| RunError::Io("no directory for the run could be made", e))?;
     run.log.start(start_detail(&run))?;

@@ -3,7 +3,9 @@
 //! The directory that the manager started the script in counts, and its place in the
 //! project; the manifest's own name is only compared. Where they disagree, or where a
 //! dependency was not installed from the registry under its own name, the package
-//! gets no grant that policy gives to that name (DESIGN, identity).
+//! gets no grant that policy gives to that name (DESIGN, identity). A dependency may
+//! bundle, alias or fetch by address whatever it likes; only what the project itself
+//! asks for may come from elsewhere and keep its name.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -91,6 +93,7 @@ pub fn identify(
     project: &Path,
     lockfile: &Lockfile,
     environment: &HashMap<&[u8], &[u8]>,
+    registries: &[String],
 ) -> PackageId {
     let directory = cwd
         .ancestors()
@@ -104,24 +107,47 @@ pub fn identify(
     };
     let inside = directory.strip_prefix(project).ok();
     let place = inside.unwrap_or(&directory).to_string_lossy().into_owned();
-    let by_place = name_by_place(&directory);
+    // A project that itself lies in some node_modules is still a project.
+    let by_place = name_by_place(inside.unwrap_or(&directory));
     let (manifest_name, manifest_version) = (text(manifest.name), text(manifest.version));
-    let entry = if inside.is_some() { lockfile.entry(&place) } else { None };
     let claim = |name: &str| {
         environment
             .get(name.as_bytes())
             .and_then(|v| std::str::from_utf8(v).ok())
-            .filter(|v| !v.is_empty() && *v != "null")
+            .filter(|v| !v.is_empty() && !["null", "undefined"].contains(v))
             .map(str::to_owned)
     };
+    let (claimed_integrity, claimed_source) = (claim("npm_package_integrity"), claim("npm_package_resolved"));
+    let entry = inside.and_then(|_| lockfile.entry(&place)).filter(|entry| {
+        // npm writes the lockfile last: during an update it still tells of the old package.
+        match (&entry.integrity, &claimed_integrity) {
+            (Some(locked), Some(now)) => {
+                locked.split_whitespace().any(|h| now.split_whitespace().any(|n| n == h))
+            }
+            _ => entry.version.is_none() || manifest_version.is_none() || entry.version == manifest_version,
+        }
+    });
     let root = by_place.is_none() && inside.is_some();
-    let resolved =
-        entry.and_then(|e| e.resolved.clone()).or_else(|| claim("npm_package_resolved")).unwrap_or_default();
+    let integrity = entry.and_then(|e| e.integrity.clone()).or(claimed_integrity);
+    let source = Source {
+        resolved: entry.and_then(|e| e.resolved.clone()).or(claimed_source),
+        has_integrity: integrity.is_some(),
+    };
     let real_name = entry.and_then(|e| e.name.clone());
     let verified = if root {
         Verified::Yes
     } else {
-        verify(by_place.as_deref(), manifest_name.as_deref(), real_name.as_deref(), &resolved, project)
+        let asked_for = by_place
+            .as_deref()
+            .is_some_and(|name| place == format!("node_modules/{name}") && named_by_project(name, project));
+        verify(
+            by_place.as_deref(),
+            manifest_name.as_deref(),
+            real_name.as_deref(),
+            &source,
+            asked_for,
+            registries,
+        )
     };
     PackageId {
         name: by_place.or_else(|| manifest_name.clone()).unwrap_or_else(|| {
@@ -129,7 +155,7 @@ pub fn identify(
         }),
         version: entry.and_then(|e| e.version.clone()).or(manifest_version),
         dependants: if root { Vec::new() } else { lockfile.dependants(&place) },
-        integrity: entry.and_then(|e| e.integrity.clone()).or_else(|| claim("npm_package_integrity")),
+        integrity,
         directory,
         place: if place.is_empty() { ".".into() } else { place },
         root,
@@ -151,12 +177,42 @@ fn name_by_place(directory: &Path) -> Option<String> {
     Some(name)
 }
 
+/// Where a package came from, as far as the lockfile or the manager says.
+struct Source {
+    resolved: Option<String>,
+    has_integrity: bool,
+}
+
+impl Source {
+    /// Whether it is the registry's package of that name. A lockfile may leave the
+    /// address out, but not the integrity; a bundled package has neither.
+    fn is_registry(&self, name: &str, registries: &[String]) -> bool {
+        let Some(resolved) = &self.resolved else { return self.has_integrity };
+        let Some(address) = without_scheme(resolved) else { return false };
+        let address = address.replace("%2f", "/").replace("%2F", "/");
+        let known = registries.iter().map(String::as_str).chain([DEFAULT_REGISTRY]);
+        known.filter_map(without_scheme).any(|registry| {
+            let rest = address.strip_prefix(registry.trim_end_matches('/'));
+            rest.and_then(|r| r.strip_prefix('/')?.strip_prefix(name)).is_some_and(|r| r.starts_with("/-/"))
+        })
+    }
+}
+
+/// What npm asks when nobody says otherwise, and what lockfiles name for any registry.
+const DEFAULT_REGISTRY: &str = "https://registry.npmjs.org/";
+
+/// A registry behind a proxy often names its tarballs with the other scheme.
+fn without_scheme(address: &str) -> Option<&str> {
+    address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"))
+}
+
 fn verify(
     place: Option<&str>,
     manifest: Option<&str>,
     alias_of: Option<&str>,
-    resolved: &str,
-    project: &Path,
+    source: &Source,
+    asked_for: bool,
+    registries: &[String],
 ) -> Verified {
     let Some(place) = place else { return Verified::No("it lies outside of node_modules".into()) };
     if let Some(real) = alias_of.filter(|real| *real != place) {
@@ -166,9 +222,7 @@ fn verify(
         let name = manifest.unwrap_or("nothing");
         return Verified::No(format!("its manifest calls it `{name}`"));
     }
-    let foreign = ["file:", "git", "link:", "workspace:"].iter().any(|scheme| resolved.starts_with(scheme))
-        || (resolved.starts_with("http") && !resolved.contains("/-/"));
-    if foreign && !named_by_project(place, project) {
+    if !asked_for && !source.is_registry(place, registries) {
         return Verified::No("it comes from outside the registry and the project does not ask for it".into());
     }
     Verified::Yes
@@ -225,7 +279,7 @@ mod tests {
 
     fn id(dir: &Path, place: &str, env: &[(&str, &str)]) -> PackageId {
         let env: HashMap<&[u8], &[u8]> = env.iter().map(|(k, v)| (k.as_bytes(), v.as_bytes())).collect();
-        identify(&dir.join(place), dir, &Lockfile::default(), &env)
+        identify(&dir.join(place), dir, &Lockfile::default(), &env, &["https://npm.corp.test/all/".into()])
     }
 
     #[test]
@@ -234,12 +288,45 @@ mod tests {
         let a = id(dir.path(), "node_modules/a/sub", &[]);
         assert_eq!((a.name.as_str(), a.version.as_deref(), a.root), ("a", Some("1.2.3"), false));
         assert_eq!(a.place, "node_modules/a");
-        assert_eq!(a.verified, Verified::Yes);
+        assert!(matches!(a.verified, Verified::No(_)), "nobody knows where it came from");
         assert_eq!(a.manifest_sha256.as_deref().map(str::len), Some(64));
         assert_eq!(id(dir.path(), "node_modules/@s/b", &[]).name, "@s/b");
         let root = id(dir.path(), "", &[]);
         assert_eq!((root.name.as_str(), root.root, root.place.as_str()), ("app", true, "."));
         assert!(id(dir.path(), "packages/ws", &[]).root);
+    }
+
+    #[test]
+    fn only_a_registrys_own_address_for_the_name_keeps_the_name() {
+        let dir = project();
+        let from = |address: &str| {
+            id(dir.path(), "node_modules/@s/b", &[("npm_package_resolved", address)]).verified
+                == Verified::Yes
+        };
+        assert!(from("https://registry.npmjs.org/@s/b/-/b-2.0.0.tgz"));
+        assert!(from("http://npm.corp.test/all/@s%2fb/-/b-2.0.0.tgz"), "a proxy may change the scheme");
+        for address in [
+            "https://registry.npmjs.org/@s/bb/-/b-2.0.0.tgz",
+            "https://registry.npmjs.org/evil/-/@s/b/-/b.tgz",
+            "https://registry.npmjs.org.evil.test/@s/b/-/b-2.0.0.tgz",
+            "https://npm.corp.test/other/@s/b/-/b-2.0.0.tgz",
+            "https://evil.test/@s/b/-/b-2.0.0.tgz",
+            "git+https://registry.npmjs.org/@s/b/-/b.git",
+            "file:x/-/b.tgz",
+        ] {
+            assert!(!from(address), "{address}");
+        }
+        let integrity = [("npm_package_integrity", "sha512-x")];
+        assert_eq!(id(dir.path(), "node_modules/@s/b", &integrity).verified, Verified::Yes);
+    }
+
+    #[test]
+    fn a_project_in_a_directory_called_node_modules_is_a_project() {
+        let dir = project();
+        let a = dir.path().join("node_modules/a");
+        let root = identify(&a, &a, &Lockfile::default(), &HashMap::new(), &[]);
+        assert!(root.root);
+        assert_eq!(root.name, "a");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The few settings of npm that say where npm itself writes.
 //!
 //! npm's own answer (`npm config get`) costs a third of a second, so the three files
-//! and the environment are read here, in npm's order of precedence. Only paths are
-//! looked up; secrets in the same files are never kept.
+//! and the environment are read here, in npm's order of precedence. Only paths and
+//! registries are looked up; secrets in the same files are never kept.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -59,6 +59,21 @@ impl NpmConfig {
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from).filter(|p| p.is_absolute())
     }
+
+    /// Every registry that is named anywhere, for all packages or for a scope.
+    pub fn registries(&self) -> Vec<String> {
+        self.layers
+            .iter()
+            .flatten()
+            .filter(|(name, _)| is_registry(name))
+            .map(|(_, value)| value.clone())
+            .collect()
+    }
+}
+
+/// `registry` or `@scope:registry`.
+pub fn is_registry(name: &str) -> bool {
+    name == "registry" || (name.starts_with('@') && name.ends_with(":registry"))
 }
 
 fn read(path: &Path) -> HashMap<String, String> {
@@ -75,9 +90,9 @@ fn parse(text: &str) -> HashMap<String, String> {
         }
         let Some((key, value)) = line.split_once('=') else { continue };
         let key = key.trim().replace('-', "_");
-        if !["cache", "logs_dir", "prefix", "globalconfig", "userconfig", "script_shell"]
-            .contains(&key.as_str())
-        {
+        let is_path = ["cache", "logs_dir", "prefix", "globalconfig", "userconfig", "script_shell"]
+            .contains(&key.as_str());
+        if !is_path && !is_registry(&key) {
             continue;
         }
         let value = value.trim().trim_matches(['"', '\'']);
@@ -116,11 +131,13 @@ mod tests {
 
     #[test]
     fn paths_are_taken_and_secrets_are_not_kept() {
-        let values =
-            parse("; comment\ncache = \"/var/cache/npm\"\n//registry/:_authToken=s3cret\nlogs-dir=/x\n");
+        let values = parse(
+            "; comment\ncache = \"/var/cache/npm\"\n//registry/:_authToken=s3cret\nlogs-dir=/x\n@s:registry=https://r.test/\n",
+        );
         assert_eq!(values.get("cache").map(String::as_str), Some("/var/cache/npm"));
         assert_eq!(values.get("logs_dir").map(String::as_str), Some("/x"));
-        assert_eq!(values.len(), 2);
+        assert_eq!(values.get("@s:registry").map(String::as_str), Some("https://r.test/"));
+        assert_eq!(values.len(), 3);
     }
 
     #[test]

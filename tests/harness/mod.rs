@@ -5,6 +5,8 @@
 //! [`Site::ordinary`], as an ordinary user as well.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod registry;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -152,6 +154,27 @@ impl Site {
         assert!(status.success());
     }
 
+    /// Publishes a version of a package in this site's own registry, where npm then looks.
+    pub fn publish(&mut self, name: &str, version: &str, extra: Value, files: &[(&str, &str)]) -> &mut Self {
+        let root = self.path("registry");
+        if !self.env.contains_key("npm_config_registry") {
+            let address = registry::serve(root.clone());
+            self.env("npm_config_registry", &address);
+        }
+        let mut extra = extra;
+        extra["version"] = json!(version);
+        self.tarball(name, extra, files, "published.tgz");
+        let dir = root.join(name);
+        fs::create_dir_all(&dir).expect("registry");
+        let tarball = dir.join(format!("{version}.tgz"));
+        fs::rename(self.path("app/vendor/published.tgz"), &tarball).expect("a tarball");
+        let mut manifest: Value =
+            serde_json::from_str(&self.read("stage/package/package.json").expect("staged")).expect("JSON");
+        manifest["dist"] = json!({ "integrity": integrity(&tarball) });
+        fs::write(dir.join(format!("{version}.json")), manifest.to_string()).expect("metadata");
+        self
+    }
+
     pub fn depend(&mut self, name: &str, spec: &str) -> &mut Self {
         self.dependencies.insert(name.into(), spec.into());
         self
@@ -167,12 +190,22 @@ impl Site {
         self.write("app/package.json", &manifest.to_string());
     }
 
+    /// The program under test.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// A command that runs npmguard in the project, as the site's user, logging to `log.jsonl`.
     pub fn command(&self, words: &[&str]) -> Command {
+        self.command_of(&self.binary, words)
+    }
+
+    /// The same for any program.
+    pub fn command_of(&self, program: impl AsRef<Path>, words: &[&str]) -> Command {
         if !self.path("app/package.json").exists() {
             self.manifest(json!({}));
         }
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(program.as_ref());
         command
             .args(words)
             .current_dir(self.path("app"))
@@ -206,6 +239,17 @@ impl Site {
         self.outcome(&output, &log)
     }
 
+    /// [`Site::guard`] from another directory of the site.
+    pub fn guard_in(&self, directory: &str, words: &[&str]) -> Run {
+        let log = self.path("home/log.jsonl");
+        let _ = fs::remove_file(&log);
+        let mut all = vec![words[0], "--log", log.to_str().expect("UTF-8")];
+        all.extend(&words[1..]);
+        let mut command = self.command(&all);
+        let output = command.current_dir(self.path(directory)).output().expect("npmguard starts");
+        self.outcome(&output, &log)
+    }
+
     pub fn outcome(&self, output: &Output, log: &Path) -> Run {
         Run {
             code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
@@ -219,6 +263,14 @@ impl Site {
     pub fn install(&self) -> Run {
         self.guard(&["install", "--", "--no-audit", "--no-fund", "--loglevel=error"])
     }
+}
+
+/// Subresource integrity of a file.
+fn integrity(file: &Path) -> String {
+    let script = format!("openssl dgst -sha512 -binary '{}' | base64 -w0", file.display());
+    let output = Command::new("sh").args(["-c", &script]).output().expect("openssl");
+    assert!(output.status.success());
+    format!("sha512-{}", String::from_utf8_lossy(&output.stdout))
 }
 
 pub fn read_log(path: &Path) -> Vec<Value> {
