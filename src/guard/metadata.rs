@@ -84,8 +84,10 @@ impl Guard {
             C::Setxattrat | C::Removexattrat | C::FileSetattr => return Ok(Answer::Fail(Errno::ENOSYS)),
         };
         let (object, requested) = match self.named(request, &named)? {
-            Some(found) => found,
-            None => return Ok(Answer::Continue),
+            Ok(found) => found,
+            // Never "continue": the descriptor table or the path may change before the
+            // kernel looks, and nothing else would stop it there.
+            Err(errno) => return Ok(Answer::Fail(errno)),
         };
         if object.is_named() {
             let policy_path = match self.policy_path(&object.path) {
@@ -115,28 +117,26 @@ impl Guard {
         })
     }
 
-    /// The object, and its name as the script wrote it. `None` when the kernel will
-    /// report the error itself: there is nothing there to change.
-    fn named(&self, request: &Request<'_>, named: &Named) -> Result<Option<(Object, Vec<u8>)>, Errno> {
-        match *named {
-            Named::Descriptor(fd) => match resolve::descriptor(request.target(), fd) {
-                Ok(object) => Ok(Some((object, format!("fd {fd}").into_bytes()))),
-                // The descriptor table may change before the kernel looks: never continue.
-                Err(errno) => Err(errno),
-            },
+    /// The object, and its name as the script wrote it; or the error that the kernel would
+    /// have for it. The outer error means that the caller could not be read.
+    fn named(&self, request: &Request<'_>, named: &Named) -> Result<Result<(Object, Vec<u8>), Errno>, Errno> {
+        let descriptor = |fd: i32| {
+            resolve::descriptor(request.target(), fd).map(|object| (object, format!("fd {fd}").into_bytes()))
+        };
+        Ok(match *named {
+            Named::Descriptor(fd) => descriptor(fd),
             Named::Path { dirfd, path, last } => {
                 let text = request.path(path)?;
                 if text.is_empty() {
-                    let object = resolve::descriptor(request.target(), dirfd)?;
-                    return Ok(Some((object, format!("fd {dirfd}").into_bytes())));
+                    return Ok(descriptor(dirfd));
                 }
                 match resolve::resolve(request.target(), dirfd, &text, last) {
-                    Ok(Found::Object(object)) => Ok(Some((object, text))),
+                    Ok(Found::Object(object)) => Ok((object, text)),
                     Ok(Found::Missing(_)) => Err(Errno::ENOENT),
                     Err(errno) => Err(errno),
                 }
             }
-        }
+        })
     }
 }
 

@@ -19,7 +19,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 
-use super::domain::{Request, Run};
+use super::domain::{AsksFor, Request, Run};
+use super::run_dir::GIT_STUB_NAME;
 use super::wire::{LARGEST_REQUEST, Reader};
 use crate::guard;
 use crate::sandbox::ipc;
@@ -112,7 +113,10 @@ fn session(run: &Run, stream: &UnixStream, manager: i32) -> Result<i32, String> 
     check_peer(run, &peer, manager)?;
     let request = receive(stream, &peer).map_err(|e| format!("a stub's request was unreadable: {e}"))?;
     let client: OwnedFd = stream.try_clone().map_err(|e| format!("a stub could not be served: {e}"))?.into();
-    run.script(request, client)
+    match request.asks_for {
+        AsksFor::Script => run.script(request, client),
+        AsksFor::Git => run.git(request, client),
+    }
 }
 
 /// The peer must be this program, below the manager.
@@ -144,9 +148,11 @@ fn receive(stream: &UnixStream, peer: &UnixCredentials) -> Result<Request, Errno
         }
     }
     let mut r = Reader::new(&data);
+    let name = r.bytes()?;
     let (argv, environment, umask) = (r.list()?, r.list()?, r.number()? as u32);
     r.end()?;
     Ok(Request {
+        asks_for: if name == GIT_STUB_NAME.as_bytes() { AsksFor::Git } else { AsksFor::Script },
         argv: argv.into_iter().map(OsString::from_vec).collect(),
         environment,
         umask,

@@ -35,9 +35,20 @@ use crate::sandbox::seccomp::{FilterKind, Signals};
 /// How long processes that a script left behind may take to end by themselves.
 const GRACE: Duration = Duration::from_millis(300);
 
+/// What the manager took the stub for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsksFor {
+    /// Its shell.
+    Script,
+    /// git.
+    Git,
+}
+
 /// What a stub asked for, with what the kernel says about it.
 #[derive(Debug)]
 pub struct Request {
+    /// By which name the stub was called.
+    pub asks_for: AsksFor,
     /// Arguments after the shell's name: `-c`, the script.
     pub argv: Vec<OsString>,
     /// Environment as the manager gave it.
@@ -101,6 +112,8 @@ pub struct Run {
     pub breach: Arc<Breach>,
     /// The log and the policy files, resolved.
     pub own_files: Arc<[PathBuf]>,
+    /// The real git.
+    pub git: Option<PathBuf>,
     /// What runs scripts: `/bin/sh`, or the shell that the user (not the project) chose.
     pub shell: PathBuf,
     keys: AtomicU64,
@@ -128,6 +141,8 @@ pub struct RunParts {
     pub manager_state: Vec<PathBuf>,
     /// See [`Run::own_files`].
     pub own_files: Vec<PathBuf>,
+    /// See [`Run::git`].
+    pub git: Option<PathBuf>,
     /// See [`Run::shell`].
     pub shell: PathBuf,
     /// See [`Run::registries`].
@@ -199,6 +214,7 @@ impl Run {
             registries: parts.registries,
             breach: Arc::new(Breach::default()),
             own_files: parts.own_files.into(),
+            git: parts.git,
             shell: parts.shell,
             keys: AtomicU64::new(1),
             lockfile: OnceLock::new(),
@@ -303,6 +319,52 @@ impl Run {
         let status = self.script_ended(key, role, &package, &script, &ended, began.elapsed());
         remove_tmp(&tmp);
         status
+    }
+
+    /// Runs git for the manager: beside the manager's domain and not in it, because git
+    /// starts shells of its own (`git clone --recurse-submodules` does), which the
+    /// manager's domain must not be able to. Its writes are those of the manager.
+    ///
+    /// # Errors
+    /// A sentence for the user; the run then ends with 125.
+    pub fn git(&self, request: Request, client: OwnedFd) -> Result<i32, String> {
+        let git = self.git.clone().ok_or("npm asked for git, and there is none in PATH")?;
+        let real = git.canonicalize().unwrap_or_else(|_| git.clone());
+        let mut programs: Vec<PathBuf> =
+            ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/nix/store"].map(PathBuf::from).to_vec();
+        programs.extend(real.parent().and_then(Path::parent).map(Path::to_owned));
+        let programs = programs.into_iter().filter_map(|p| p.canonicalize().ok()).collect();
+        let tmp = std::env::temp_dir().canonicalize().unwrap_or_else(|_| "/tmp".into());
+        let profile = self
+            .policy
+            .profile(&Subject::Manager, &self.variables(&self.project, &tmp))
+            .map_err(|e| e.render())?;
+        let mut argv = vec![b"git".to_vec()];
+        argv.extend(request.argv.iter().map(|a| a.as_bytes().to_vec()));
+        let task = Task {
+            role: Role::Manager,
+            program: git.as_os_str().as_bytes().to_vec(),
+            argv,
+            environment: request.environment,
+            umask: request.umask,
+            stdio: [request.stdio[0].as_fd(), request.stdio[1].as_fd(), request.stdio[2].as_fd()],
+            cwd: request.cwd.as_fd(),
+            identity: self.other_user(request.uid, request.gid),
+            ignored: Vec::new(),
+            programs,
+            tmp,
+            key: 0,
+            package: Arc::new(event::Package::new(b"npm", Path::new("(manager)"))),
+            script: Arc::new(event::Script::new(b"git", &joined(&request.argv))),
+        };
+        match self.confine_and_serve(task, profile, Some(client), |_| ()) {
+            Ok(Ended::Status(status)) => Ok(status),
+            Ok(Ended::NotStarted(step, errno)) => {
+                Err(format!("could not {} for git: {errno}", step.map_or("prepare", Step::describe)))
+            }
+            Ok(Ended::Broken(why)) => Err(format!("git: {why}")),
+            Err(error) => Err(format!("git was not run: {error}")),
+        }
     }
 
     fn script_ended(

@@ -13,6 +13,8 @@ use nix::unistd::Uid;
 
 /// Name of the stub: what npm calls its script shell.
 pub const STUB_NAME: &str = "npmguard-script-shell";
+/// Name of the stub where npm calls it for git.
+pub const GIT_STUB_NAME: &str = "npmguard-git";
 /// Name of the broker's socket, beside the stub.
 pub const SOCKET_NAME: &str = "broker";
 /// Longest path of a Unix socket, with the zero (unix(7)).
@@ -51,7 +53,9 @@ impl RunDir {
         } else {
             own
         };
-        symlink(&binary, dir.path().join(STUB_NAME))?;
+        for name in [STUB_NAME, GIT_STUB_NAME] {
+            symlink(&binary, dir.path().join(name))?;
+        }
         Ok(RunDir { dir, binary })
     }
 
@@ -63,6 +67,11 @@ impl RunDir {
     /// What npm is told to be its script shell.
     pub fn stub(&self) -> PathBuf {
         self.path().join(STUB_NAME)
+    }
+
+    /// What npm is told to be git.
+    pub fn git_stub(&self) -> PathBuf {
+        self.path().join(GIT_STUB_NAME)
     }
 
     /// Where the broker listens.

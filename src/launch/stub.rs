@@ -1,4 +1,4 @@
-//! The stub: what the package manager takes for its shell.
+//! The stub: what the package manager takes for its shell, and for git.
 //!
 //! It hands arguments, environment, standard streams, working directory and umask to
 //! the broker, passes signals on, waits, and ends as the script ended. It runs inside
@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 
-use super::run_dir::{SOCKET_NAME, STUB_NAME};
+use super::run_dir::{GIT_STUB_NAME, SOCKET_NAME, STUB_NAME};
 use super::spawn::own_environment;
 use super::wire::Writer;
 use crate::sandbox::{ipc, process};
@@ -30,7 +30,8 @@ const PASSED_ON: [Signal; 6] =
 
 /// Whether this process was started under the stub's name.
 pub fn is_stub(argv0: Option<&OsString>) -> bool {
-    argv0.is_some_and(|name| Path::new(name).file_name().is_some_and(|n| n == STUB_NAME))
+    argv0
+        .is_some_and(|name| Path::new(name).file_name().is_some_and(|n| n == STUB_NAME || n == GIT_STUB_NAME))
 }
 
 /// Runs the stub; returns the exit code (or ends by the script's signal).
@@ -93,8 +94,9 @@ fn send_request(broker: &UnixStream, argv: &[OsString]) -> Result<(), Errno> {
     let mask = umask(Mode::empty());
     umask(mask);
     let mut request = Writer::new();
+    let name = argv.first().and_then(|a| Path::new(a).file_name()).unwrap_or_default();
     let argv: Vec<&[u8]> = argv.iter().skip(1).map(|a| a.as_bytes()).collect();
-    request.list(&argv).list(&own_environment()).number(u64::from(mask.bits()));
+    request.bytes(name.as_bytes()).list(&argv).list(&own_environment()).number(u64::from(mask.bits()));
     let request = request.finish();
     let fds = [stdio[0], stdio[1], stdio[2], cwd.as_raw_fd()];
     ipc::send(broker.as_fd(), &(request.len() as u64).to_le_bytes(), &fds)?;

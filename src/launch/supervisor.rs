@@ -16,7 +16,7 @@ use super::domain::{Command, DomainError, Run, RunParts};
 use super::spawn::{exit_code, own_environment};
 use crate::event::{EventLog, SinkError};
 use crate::guard::Ended;
-use crate::manager::npm::{Npm, NpmError, find_program};
+use crate::manager::npm::{self, Npm, NpmError, find_program};
 use crate::manager::npmrc::{self, NpmConfig};
 use crate::policy::{self, FailOn, Mode, Policy, PolicyError};
 use crate::report;
@@ -167,19 +167,19 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
     state.extend(linked_directories(project));
     let mut registries = config.registries();
     registries.extend(registries_of(rest));
-    let manager = ManagerSide { state, registries, shell: config.users_shell() };
+    let manager = ManagerSide { state, registries, shell: config.users_shell(), git: npm.git.clone() };
     let run = begin(options, project, path.clone(), home, node, manager)?;
     // A rule of Landlock needs a place that exists, and npm makes these at its first start.
     for dir in &run.manager_state {
         let _ = std::fs::create_dir_all(dir);
     }
-    let mut programs = npm.programs(&path);
+    let mut programs = npm.programs();
     programs.extend(run.dir.binary.canonicalize());
-    let stub = run.dir.stub();
+    let stubs = npm::Stubs { shell: run.dir.stub(), git: run.dir.git_stub() };
     let command = Command {
         program: npm.node.clone(),
-        argv: npm.arguments(&stub, command, rest),
-        environment: npm.environment(&stub, &own_environment()),
+        argv: npm.arguments(&stubs, command, rest),
+        environment: npm.environment(&stubs, &own_environment()),
         cwd: std::env::current_dir().map_err(|e| RunError::Io("the working directory", e))?,
         ignored,
         programs,
@@ -256,6 +256,7 @@ struct ManagerSide {
     state: Vec<PathBuf>,
     registries: Vec<String>,
     shell: Option<PathBuf>,
+    git: Option<PathBuf>,
 }
 
 /// Registries on npm's command line: `--registry=URL`, `--@scope:registry URL`.
@@ -312,6 +313,7 @@ fn begin(
         manager_state: manager.state,
         registries: manager.registries,
         own_files,
+        git: manager.git,
         shell: manager.shell.unwrap_or_else(|| "/bin/sh".into()),
     };
     let run = Run::new(parts).map_err(|e| RunError::Io("no directory for the run could be made", e))?;
@@ -385,10 +387,9 @@ fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
     let mut detail = Map::new();
     let (mut code, problem) = match &ended {
         Ended::Status(status) => (exit_code(*status), None),
+        // That it exists was seen before, so what is missing now is its interpreter.
         Ended::NotStarted(Some(Step::Exec), errno) => {
-            let code =
-                if *errno == nix::errno::Errno::ENOENT { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
-            (code, Some(format!("the command could not be executed: {errno}")))
+            (exit::NOT_EXECUTABLE, Some(format!("the command could not be executed: {errno}")))
         }
         Ended::NotStarted(step, errno) => {
             let what = step.map_or("prepare the command", Step::describe);

@@ -29,6 +29,15 @@ pub enum NpmError {
     },
 }
 
+/// What npm is told to start instead of a shell and of git.
+#[derive(Debug, Clone)]
+pub struct Stubs {
+    /// Its `script-shell`.
+    pub shell: PathBuf,
+    /// Its `git`.
+    pub git: PathBuf,
+}
+
 /// An npm installation.
 #[derive(Debug, Clone)]
 pub struct Npm {
@@ -74,17 +83,15 @@ impl Npm {
     }
 
     /// Arguments of node: npm's entry, the pinned settings, then the user's words.
-    pub fn arguments(&self, stub: &Path, command: &str, rest: &[OsString]) -> Vec<OsString> {
+    pub fn arguments(&self, stubs: &Stubs, command: &str, rest: &[OsString]) -> Vec<OsString> {
         let flag = |name: &str, value: &Path| {
             let mut word = OsString::from(format!("--{name}="));
             word.push(value);
             word
         };
         let mut argv: Vec<OsString> = vec![self.node.clone().into(), self.cli.clone().into()];
-        argv.push(flag("script-shell", stub));
-        if let Some(git) = &self.git {
-            argv.push(flag("git", git));
-        }
+        argv.push(flag("script-shell", &stubs.shell));
+        argv.push(flag("git", &stubs.git));
         argv.push("--node-options=".into());
         argv.push(command.into());
         argv.extend(rest.iter().cloned());
@@ -92,32 +99,20 @@ impl Npm {
     }
 
     /// The environment for npm: every spelling of a pinned setting removed, then one set.
-    pub fn environment(&self, stub: &Path, inherited: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    pub fn environment(&self, stubs: &Stubs, inherited: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut env: Vec<Vec<u8>> = inherited.iter().filter(|e| !is_pinned(e)).cloned().collect();
         let mut set = |name: &str, value: &Path| {
             env.push([name.as_bytes(), b"=", value.as_os_str().as_bytes()].concat());
         };
-        set("npm_config_script_shell", stub);
-        if let Some(git) = &self.git {
-            set("npm_config_git", git);
-        }
+        set("npm_config_script_shell", &stubs.shell);
+        set("npm_config_git", &stubs.git);
         env
     }
 
-    /// Files and trees that npm's domain may execute, besides the stub: node, git and
-    /// its helpers, ssh for git, and the dynamic loaders they need.
-    pub fn programs(&self, path: &OsStr) -> Vec<PathBuf> {
+    /// Files that npm's domain may execute, besides the stub: node and the dynamic
+    /// loaders it needs.
+    pub fn programs(&self) -> Vec<PathBuf> {
         let mut programs = vec![self.node.clone()];
-        if let Some(git) = &self.git {
-            programs.push(git.clone());
-            if let Some(prefix) =
-                git.canonicalize().ok().as_deref().and_then(Path::parent).and_then(Path::parent)
-            {
-                programs.push(prefix.join("libexec/git-core"));
-                programs.push(prefix.join("lib/git-core"));
-            }
-            programs.extend(find_program("ssh", path));
-        }
         programs.extend(loaders());
         programs.into_iter().filter_map(|p| p.canonicalize().ok()).collect()
     }
@@ -202,22 +197,22 @@ mod tests {
     fn pins_stand_on_the_command_line_and_in_the_environment() {
         let npm =
             Npm { node: "/n/node".into(), cli: "/n/npm-cli.js".into(), git: Some("/usr/bin/git".into()) };
-        let argv = npm.arguments(Path::new("/r/stub"), "ci", &["--loglevel=silly".into()]);
+        let stubs = Stubs { shell: "/r/stub".into(), git: "/r/git".into() };
+        let argv = npm.arguments(&stubs, "ci", &["--loglevel=silly".into()]);
         assert_eq!(
             argv,
             [
                 "/n/node",
                 "/n/npm-cli.js",
                 "--script-shell=/r/stub",
-                "--git=/usr/bin/git",
+                "--git=/r/git",
                 "--node-options=",
                 "ci",
                 "--loglevel=silly"
             ]
         );
-        let env = npm
-            .environment(Path::new("/r/stub"), &[b"npm_config_Script-Shell=/evil".to_vec(), b"A=1".to_vec()]);
+        let env = npm.environment(&stubs, &[b"npm_config_Script-Shell=/evil".to_vec(), b"A=1".to_vec()]);
         let env: Vec<&str> = env.iter().map(|e| std::str::from_utf8(e).unwrap()).collect();
-        assert_eq!(env, ["A=1", "npm_config_script_shell=/r/stub", "npm_config_git=/usr/bin/git"]);
+        assert_eq!(env, ["A=1", "npm_config_script_shell=/r/stub", "npm_config_git=/r/git"]);
     }
 }
