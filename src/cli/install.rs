@@ -11,7 +11,7 @@ pub(super) fn npm(command: &str, args: &ManagerArgs) -> i32 {
         Ok(project) => project,
         Err(message) => return fail(&message, exit::USAGE),
     };
-    if let Some(other) = supervisor::other_manager(&project) {
+    if let Some(other) = crate::manager::project::other_manager(&project) {
         let other = crate::event::escape(other.as_bytes());
         return fail(
             &format!(
@@ -24,7 +24,7 @@ pub(super) fn npm(command: &str, args: &ManagerArgs) -> i32 {
     }
     let needs_manifest = match command {
         "ci" | "rebuild" | "update" => true,
-        "install" => !supervisor::names_packages(&args.rest),
+        "install" => !crate::manager::project::names_packages(&args.rest),
         _ => false,
     };
     let elsewhere = args.rest.iter().any(|a| {
@@ -89,5 +89,5 @@ fn guarded(args: &ManagerArgs, project: &std::path::Path, command: &str, rest: &
 /// The project's directory, resolved.
 pub(super) fn project() -> Result<std::path::PathBuf, String> {
     let cwd = std::env::current_dir().map_err(|e| format!("the working directory cannot be read: {e}"))?;
-    Ok(supervisor::project_of(&cwd))
+    Ok(crate::manager::project::project_of(&cwd))
 }

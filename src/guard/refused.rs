@@ -3,7 +3,8 @@
 
 use nix::errno::Errno;
 
-use super::{Answer, Guard, Request, exec, process, sockets};
+use super::address::{Address, inet_target};
+use super::{Answer, Guard, Request, exec, process};
 use crate::event::{Kind, Rule, Target, TargetKind};
 use crate::policy::{Mode, Verdict};
 use crate::sandbox::syscall::{Call, ProcessCall, Refusal};
@@ -117,14 +118,14 @@ impl Guard {
     }
 
     fn manager_connect(&self, request: &Request<'_>) -> Answer {
-        let address = match sockets::Address::read(request, 1, 2) {
+        let address = match Address::read(request, 1, 2) {
             Ok(Some(address)) => address,
             Ok(None) => return Answer::Continue,
             Err(errno) => return self.not_inspectable(request, errno),
         };
-        let sockets::Address::Inet(address) = address else { return Answer::Continue };
+        let Address::Inet(address) = address else { return Answer::Continue };
         let decision = self.domain.profile.decide_address(address);
-        let target = sockets::inet_target(address);
+        let target = inet_target(address);
         let event = self.decided(request, Kind::Connect, &decision, target);
         self.log(event);
         if decision.verdict == Verdict::Deny {

@@ -6,184 +6,29 @@
 //! without a second look at the target's memory. All other kinds of socket do not
 //! exist inside a script domain.
 
-use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage,
-    UnixAddr, bind, connect, getpeername, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, UnixAddr, bind,
+    connect, listen, socket,
 };
-use nix::sys::stat::fstat;
 
+use super::address::{Address, inet_target, message_address, normal};
 use super::refused::errno_name;
 use super::resolve::{self, Found, LastLink};
+use super::socket_table::{listener_line, socket_inode};
 use super::{Answer, Guard, Handled, Request, builtin_rule};
 use crate::event::{Kind, Target, TargetKind};
 use crate::policy::{Decision, Mode, PathAction, Verdict};
 use crate::sandbox::notify::OnExec;
 use crate::sandbox::process_memory::MsgHdr;
 use crate::sandbox::syscall::SocketCall;
-
-/// Largest `struct sockaddr` (`sockaddr_storage`).
-const LARGEST_ADDRESS: usize = 128;
-/// With more duplicates than this, those whose socket the script has closed are dropped.
-const CROWDED: usize = 64;
-
-/// Duplicates of a domain's sockets.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    open: HashMap<u64, Entry>,
-    /// Connected, or listening: nothing is left to be decided on them.
-    settled: HashSet<u64>,
-    /// Inodes of the domain's own TCP listeners.
-    listening: HashSet<u64>,
-    crowded_at: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    fd: Arc<OwnedFd>,
-    family: AddressFamily,
-    bound_to_loopback: bool,
-    connecting: bool,
-}
-
-impl Table {
-    fn insert(&mut self, fd: &OwnedFd, family: AddressFamily) -> Result<(), Errno> {
-        let inode = fstat(fd)?.st_ino;
-        let copy = fd.try_clone().map_err(|_| Errno::EMFILE)?;
-        self.settled.remove(&inode);
-        self.listening.remove(&inode);
-        let entry = Entry { fd: Arc::new(copy), family, bound_to_loopback: false, connecting: false };
-        self.open.insert(inode, entry);
-        Ok(())
-    }
-
-    /// Sockets whose connection is on its way.
-    pub(super) fn pending(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.open.values().filter(|e| e.connecting).map(|e| e.fd.as_fd())
-    }
-
-    /// Lets go of what is connected; a failed connection may be tried again.
-    pub(super) fn forget_settled(&mut self) {
-        let mut done = Vec::new();
-        for (inode, entry) in self.open.iter_mut().filter(|(_, e)| e.connecting) {
-            if getpeername::<SockaddrStorage>(entry.fd.as_raw_fd()).is_ok() {
-                done.push(*inode);
-            } else {
-                entry.connecting = !has_failed(entry.fd.as_fd());
-            }
-        }
-        for inode in done {
-            self.settle(inode);
-        }
-    }
-
-    fn settle(&mut self, inode: u64) {
-        self.open.remove(&inode);
-        self.settled.insert(inode);
-    }
-
-    /// Drops duplicates that no process of the tree below `root` has open any more.
-    fn drop_closed(&mut self, root: i32) {
-        if self.open.len() < CROWDED.max(self.crowded_at) {
-            return;
-        }
-        let mut alive = HashSet::new();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
-            if !super::process::descends_from(pid, root) {
-                continue;
-            }
-            for fd in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
-                alive.extend(
-                    fs::read_link(fd.path()).ok().and_then(|l| socket_inode(l.as_os_str().as_bytes())),
-                );
-            }
-        }
-        self.open.retain(|inode, _| alive.contains(inode));
-        self.crowded_at = self.open.len() * 2;
-    }
-}
-
-fn has_failed(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLOUT)];
-    nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|n| n > 0)
-}
-
-fn socket_inode(link: &[u8]) -> Option<u64> {
-    let number = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(number).ok()?.parse().ok()
-}
-
-/// An address as a script gave it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Address {
-    Inet(SocketAddr),
-    Path(Vec<u8>),
-    Abstract(Vec<u8>),
-    /// Unnamed Unix, or another family.
-    Other(u16),
-}
-
-impl Address {
-    /// Copies the address argument of a call; `None` for a null pointer.
-    pub(super) fn read(
-        request: &Request<'_>,
-        pointer: usize,
-        length: usize,
-    ) -> Result<Option<Address>, Errno> {
-        let (at, len) = (request.arg(pointer), request.arg(length) as u32 as usize);
-        if at == 0 {
-            return Ok(None);
-        }
-        if !(2..=LARGEST_ADDRESS).contains(&len) {
-            return Ok(Some(Address::Other(u16::MAX)));
-        }
-        Ok(Some(Address::parse(&request.memory().bytes(at, len)?)))
-    }
-
-    fn parse(raw: &[u8]) -> Address {
-        let family = u16::from_ne_bytes([raw[0], raw[1]]);
-        let port = |r: &[u8]| u16::from_be_bytes([r[2], r[3]]);
-        match i32::from(family) {
-            libc::AF_INET if raw.len() >= 8 => {
-                let ip = Ipv4Addr::new(raw[4], raw[5], raw[6], raw[7]);
-                Address::Inet(SocketAddr::new(ip.into(), port(raw)))
-            }
-            libc::AF_INET6 if raw.len() >= 24 => {
-                let mut octets = [0; 16];
-                octets.copy_from_slice(&raw[8..24]);
-                let scope = raw.get(24..28).map_or(0, |s| u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
-                let v6 = std::net::SocketAddrV6::new(Ipv6Addr::from(octets), port(raw), 0, scope);
-                Address::Inet(SocketAddr::V6(v6))
-            }
-            libc::AF_UNIX if raw.len() > 2 && raw[2] == 0 => Address::Abstract(raw[3..].to_vec()),
-            libc::AF_UNIX if raw.len() > 2 => {
-                let path = raw[2..].split(|b| *b == 0).next().unwrap_or_default();
-                Address::Path(path.to_vec())
-            }
-            _ => Address::Other(family),
-        }
-    }
-}
-
-/// IPv4 in IPv6 clothes is IPv4.
-fn normal(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
-}
-
-/// The target of a connect event.
-pub(super) fn inet_target(address: SocketAddr) -> Target {
-    let shown = SocketAddr::new(normal(address.ip()), address.port());
-    Target { address: Some(shown.to_string()), ..Target::new(TargetKind::Tcp) }
-}
 
 /// What a well-known local socket gives access to.
 fn service(path: &[u8]) -> Option<&'static str> {
@@ -532,14 +377,6 @@ impl Guard {
     }
 }
 
-fn message_address(request: &Request<'_>, header: &MsgHdr) -> Result<Option<Address>, Errno> {
-    let len = header.name_len as u32 as usize;
-    if header.name == 0 || !(2..=LARGEST_ADDRESS).contains(&len) {
-        return Ok(None);
-    }
-    Ok(Some(Address::parse(&request.memory().bytes(header.name, len)?)))
-}
-
 /// Where a connection is to go, as the guard holds it.
 enum Peer {
     Inet(SocketAddr),
@@ -593,75 +430,5 @@ fn connect_techniques(address: SocketAddr) -> Vec<&'static str> {
         _ if address.port() == 53 => vec!["T1071.004"],
         ip if ip.is_loopback() => vec!["T1046"],
         _ => vec!["T1041"],
-    }
-}
-
-/// Local address and inode of a line that describes a listening socket.
-fn listener_line(line: &str) -> Option<(SocketAddr, u64)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    if *fields.get(3)? != "0A" {
-        return None;
-    }
-    let (ip, port) = fields.get(1)?.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    // Words of four bytes in the machine's byte order.
-    let words: Vec<[u8; 4]> = (0..ip.len() / 8)
-        .map(|i| u32::from_str_radix(ip.get(i * 8..i * 8 + 8)?, 16).ok().map(u32::to_ne_bytes))
-        .collect::<Option<_>>()?;
-    let ip: IpAddr = match words.as_slice() {
-        [v4] => Ipv4Addr::from(*v4).into(),
-        [a, b, c, d] => {
-            let mut octets = [0; 16];
-            for (i, word) in [a, b, c, d].into_iter().enumerate() {
-                octets[i * 4..i * 4 + 4].copy_from_slice(word);
-            }
-            Ipv6Addr::from(octets).into()
-        }
-        _ => return None,
-    };
-    Some((SocketAddr::new(ip, port), fields.get(9)?.parse().ok()?))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn addresses_are_seen_as_what_they_are() {
-        let mut raw = vec![0u8; 28];
-        raw[0..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
-        raw[2..4].copy_from_slice(&80u16.to_be_bytes());
-        raw[8..24].copy_from_slice(&"::ffff:169.254.169.254".parse::<Ipv6Addr>().unwrap().octets());
-        let Address::Inet(address) = Address::parse(&raw) else { panic!() };
-        assert_eq!(inet_target(address).address.unwrap(), "169.254.169.254:80");
-        let unix = [&(libc::AF_UNIX as u16).to_ne_bytes()[..], b"/run/x\0junk"].concat();
-        assert_eq!(Address::parse(&unix), Address::Path(b"/run/x".to_vec()));
-        let hidden = [&(libc::AF_UNIX as u16).to_ne_bytes()[..], b"\0name"].concat();
-        assert_eq!(Address::parse(&hidden), Address::Abstract(b"name".to_vec()));
-    }
-
-    #[test]
-    fn own_listeners_are_found_in_the_kernels_table() {
-        for bind_to in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(server) = std::net::TcpListener::bind(bind_to) else { continue };
-            let (address, inode) = (server.local_addr().unwrap(), fstat(&server).unwrap().st_ino);
-            let found = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().any(|table| {
-                fs::read_to_string(table)
-                    .unwrap()
-                    .lines()
-                    .filter_map(listener_line)
-                    .any(|l| l == (address, inode))
-            });
-            assert!(found, "{address}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_address_bytes_are_read(raw in proptest::collection::vec(any::<u8>(), 2..128)) {
-            let _ = Address::parse(&raw);
-        }
     }
 }

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::Resource;
 use nix::unistd::{Gid, Uid};
 use serde_json::json;
 
+use super::confine::resource_limits;
 use super::run_dir::{RunDir, remove_tmp};
 use super::spawn::{Confined, Handles, Spec, exit_code};
 use crate::event::{self, EnforcedBy, Event, EventLog, Kind};
@@ -23,12 +23,10 @@ use crate::guard::{self, Breach, Domain, Ended, Role};
 use crate::manager::environment::{self, Caller};
 use crate::manager::identity::{self, PackageId, Verified};
 use crate::manager::lockfile::Lockfile;
-use crate::policy::{
-    Grant, Limits, Mode, PathAction, Policy, PolicyError, Profile, Subject, Variables, Verdict,
-};
+use crate::policy::{Mode, Policy, PolicyError, Profile, Subject, Variables};
 use crate::sandbox::child::{Capabilities, Step};
 use crate::sandbox::creds::Identity;
-use crate::sandbox::landlock::{self, Cover, ExecFence, Fence, Grants, LandlockError, Network};
+use crate::sandbox::landlock::{ExecFence, LandlockError};
 use crate::sandbox::probe;
 use crate::sandbox::seccomp::{FilterKind, Signals};
 
@@ -82,12 +80,8 @@ pub enum DomainError {
     Io(&'static str, #[source] std::io::Error),
 }
 
-/// Everything that the domains of one run share.
-pub struct Run {
-    /// The run's directory.
-    pub dir: RunDir,
-    /// Device and inode of the stub's file.
-    pub binary_inode: (u64, u64),
+/// What a run is given by its maker.
+pub struct Given {
     /// The policy.
     pub policy: Policy,
     /// The log.
@@ -102,63 +96,37 @@ pub struct Run {
     pub path: OsString,
     /// Node's binary and prefix.
     pub node: Vec<PathBuf>,
-    /// Toolchains outside the system directories.
-    pub toolchain: Vec<PathBuf>,
     /// Where the manager keeps its own things.
     pub manager_state: Vec<PathBuf>,
     /// The registries that the manager is told to use.
     pub registries: Vec<String>,
-    /// Raised when the run must not count as a success.
-    pub breach: Arc<Breach>,
     /// The log and the policy files, resolved.
     pub own_files: Arc<[PathBuf]>,
     /// The real git.
     pub git: Option<PathBuf>,
     /// What runs scripts: `/bin/sh`, or the shell that the user (not the project) chose.
     pub shell: PathBuf,
+}
+
+/// Everything that the domains of one run share.
+pub struct Run {
+    /// What it was given.
+    pub given: Given,
+    /// The run's directory.
+    pub dir: RunDir,
+    /// Device and inode of the stub's file.
+    pub binary_inode: (u64, u64),
+    /// Raised when the run must not count as a success.
+    pub breach: Arc<Breach>,
+    pub(super) fences: Mutex<HashMap<Vec<PathBuf>, Arc<ExecFence>>>,
+    toolchain: Vec<PathBuf>,
     keys: AtomicU64,
     lockfile: OnceLock<Lockfile>,
-    fences: Mutex<HashMap<Vec<PathBuf>, Arc<ExecFence>>>,
-}
-
-/// The parts of a [`Run`] that its maker knows.
-pub struct RunParts {
-    /// See [`Run::policy`].
-    pub policy: Policy,
-    /// See [`Run::log`].
-    pub log: EventLog,
-    /// See [`Run::kernel`].
-    pub kernel: probe::Capabilities,
-    /// See [`Run::project`].
-    pub project: PathBuf,
-    /// See [`Run::home`].
-    pub home: Option<PathBuf>,
-    /// See [`Run::path`].
-    pub path: OsString,
-    /// See [`Run::node`].
-    pub node: Vec<PathBuf>,
-    /// See [`Run::manager_state`].
-    pub manager_state: Vec<PathBuf>,
-    /// See [`Run::own_files`].
-    pub own_files: Vec<PathBuf>,
-    /// See [`Run::git`].
-    pub git: Option<PathBuf>,
-    /// See [`Run::shell`].
-    pub shell: PathBuf,
-    /// See [`Run::registries`].
-    pub registries: Vec<String>,
-}
-
-/// A ruleset stack and what it covers.
-struct Confinement {
-    fences: Vec<Fence>,
-    shared: Option<Arc<ExecFence>>,
-    cover: Cover,
 }
 
 /// What a confined tree is to run.
-struct Task<'a> {
-    role: Role,
+pub(super) struct Task<'a> {
+    pub(super) role: Role,
     program: Vec<u8>,
     argv: Vec<Vec<u8>>,
     environment: Vec<Vec<u8>>,
@@ -167,8 +135,8 @@ struct Task<'a> {
     cwd: std::os::fd::BorrowedFd<'a>,
     identity: Option<Identity>,
     ignored: Vec<u64>,
-    programs: Vec<PathBuf>,
-    tmp: PathBuf,
+    pub(super) programs: Vec<PathBuf>,
+    pub(super) tmp: PathBuf,
     key: u64,
     package: Arc<event::Package>,
     script: Arc<event::Script>,
@@ -195,27 +163,15 @@ impl Run {
     ///
     /// # Errors
     /// When the run's directory cannot be made.
-    pub fn new(parts: RunParts) -> std::io::Result<Run> {
+    pub fn new(given: Given) -> std::io::Result<Run> {
         let dir = RunDir::create()?;
         let binary = fs::metadata(&dir.binary)?;
-        let toolchain = environment::toolchain(&parts.path, parts.home.as_deref());
         Ok(Run {
             binary_inode: (binary.dev(), binary.ino()),
             dir,
-            policy: parts.policy,
-            log: parts.log,
-            kernel: parts.kernel,
-            project: parts.project,
-            home: parts.home,
-            path: parts.path,
-            node: parts.node,
-            toolchain,
-            manager_state: parts.manager_state,
-            registries: parts.registries,
+            toolchain: environment::toolchain(&given.path, given.home.as_deref()),
+            given,
             breach: Arc::new(Breach::default()),
-            own_files: parts.own_files.into(),
-            git: parts.git,
-            shell: parts.shell,
             keys: AtomicU64::new(1),
             lockfile: OnceLock::new(),
             fences: Mutex::new(HashMap::new()),
@@ -225,16 +181,16 @@ impl Run {
     /// Variables of the policy for a package.
     pub fn variables(&self, package: &Path, tmp: &Path) -> Variables {
         Variables {
-            home: self.home.clone(),
-            project: self.project.clone(),
+            home: self.given.home.clone(),
+            project: self.given.project.clone(),
             package: package.to_owned(),
-            node_modules: identity::node_modules(package, &self.project),
+            node_modules: identity::node_modules(package, &self.given.project),
             tmp: tmp.to_owned(),
             cache: std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()),
-            node: self.node.clone(),
+            node: self.given.node.clone(),
             toolchain: self.toolchain.clone(),
-            path_dirs: std::env::split_paths(&self.path).filter(|p| p.is_absolute()).collect(),
-            manager_state: self.manager_state.clone(),
+            path_dirs: std::env::split_paths(&self.given.path).filter(|p| p.is_absolute()).collect(),
+            manager_state: self.given.manager_state.clone(),
         }
     }
 
@@ -246,8 +202,8 @@ impl Run {
         let cwd = fs::read_link(guard::own_fd(&request.cwd))
             .map_err(|e| format!("a script's working directory is unknown: {e}"))?;
         let claims = environment::index(&request.environment);
-        let lockfile = self.lockfile.get_or_init(|| Lockfile::load(&self.project));
-        let id = identity::identify(&cwd, &self.project, lockfile, &claims, &self.registries);
+        let lockfile = self.lockfile.get_or_init(|| Lockfile::load(&self.given.project));
+        let id = identity::identify(&cwd, &self.given.project, lockfile, &claims, &self.given.registries);
         let claim = |name: &str| claims.get(name.as_bytes()).copied().unwrap_or_default();
         let command = request.argv.last().map(|a| a.as_bytes()).unwrap_or_default();
         let lifecycle = claim("npm_lifecycle_event");
@@ -261,6 +217,7 @@ impl Run {
             .make_tmp(key, owner.as_ref().map(|o| (o.uid, o.gid)))
             .map_err(|e| format!("no temporary directory for {}: {e}", package.label()))?;
         let profile = self
+            .given
             .policy
             .profile(&subject(&id), &self.variables(&id.directory, &tmp))
             .map_err(|e| e.render())?;
@@ -269,15 +226,15 @@ impl Run {
             event.rule = Some(rule_of(rule));
             event.enforced_by = EnforcedBy::Broker;
             event.detail = Some(json!({ "skipped": true }));
-            self.log.record(key, event);
-            self.log.flush_script(key);
+            self.given.log.record(key, event);
+            self.given.log.flush_script(key);
             remove_tmp(&tmp);
             return Ok(0);
         }
         let scrubbed = environment::for_script(
             &request.environment,
             &profile,
-            self.home.as_deref(),
+            self.given.home.as_deref(),
             &tmp,
             Caller::Lifecycle,
         );
@@ -292,14 +249,14 @@ impl Run {
             },
             "claimed_name": (name_claim != id.name).then(|| event::escape(name_claim.as_bytes())),
         }));
-        self.log.record(key, start);
+        self.given.log.record(key, start);
         self.log_environment(key, role, &package, &script, &scrubbed.withheld);
-        let name = self.shell.file_name().unwrap_or(OsStr::new("sh"));
+        let name = self.given.shell.file_name().unwrap_or(OsStr::new("sh"));
         let mut argv = vec![name.as_bytes().to_vec()];
         argv.extend(request.argv.iter().map(|a| a.as_bytes().to_vec()));
         let task = Task {
             role,
-            program: self.shell.as_os_str().as_bytes().to_vec(),
+            program: self.given.shell.as_os_str().as_bytes().to_vec(),
             argv,
             environment: scrubbed.entries,
             umask: request.umask,
@@ -328,7 +285,7 @@ impl Run {
     /// # Errors
     /// A sentence for the user; the run then ends with 125.
     pub fn git(&self, request: Request, client: OwnedFd) -> Result<i32, String> {
-        let git = self.git.clone().ok_or("npm asked for git, and there is none in PATH")?;
+        let git = self.given.git.clone().ok_or("npm asked for git, and there is none in PATH")?;
         let real = git.canonicalize().unwrap_or_else(|_| git.clone());
         let mut programs: Vec<PathBuf> =
             ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/nix/store"].map(PathBuf::from).to_vec();
@@ -336,8 +293,9 @@ impl Run {
         let programs = programs.into_iter().filter_map(|p| p.canonicalize().ok()).collect();
         let tmp = std::env::temp_dir().canonicalize().unwrap_or_else(|_| "/tmp".into());
         let profile = self
+            .given
             .policy
-            .profile(&Subject::Manager, &self.variables(&self.project, &tmp))
+            .profile(&Subject::Manager, &self.variables(&self.given.project, &tmp))
             .map_err(|e| e.render())?;
         let mut argv = vec![b"git".to_vec()];
         argv.extend(request.argv.iter().map(|a| a.as_bytes().to_vec()));
@@ -391,8 +349,8 @@ impl Run {
         };
         let mut end = self.event(Kind::ScriptEnd, role, package, script, event::Verdict::Allowed);
         end.detail = Some(json!({ "duration_us": duration.as_micros() as u64, "status": shown }));
-        self.log.record(key, end);
-        self.log.flush_script(key);
+        self.given.log.record(key, end);
+        self.given.log.flush_script(key);
         status
     }
 
@@ -407,7 +365,8 @@ impl Run {
         started: impl FnOnce(i32),
     ) -> Result<Ended, DomainError> {
         let tmp = std::env::temp_dir().canonicalize().unwrap_or_else(|_| "/tmp".into());
-        let profile = self.policy.profile(&Subject::Manager, &self.variables(&self.project, &tmp))?;
+        let profile =
+            self.given.policy.profile(&Subject::Manager, &self.variables(&self.given.project, &tmp))?;
         let package = Arc::new(event::Package::new(b"npm", Path::new("(manager)")));
         let script = Arc::new(event::Script::new(b"manager", &joined(&command.argv)));
         self.start_command(command, Role::Manager, profile, package, script, tmp, 0, client, started)
@@ -426,7 +385,8 @@ impl Run {
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let tmp = self.dir.make_tmp(key, None).map_err(|e| DomainError::Io("no temporary directory", e))?;
         let lockfile = Lockfile::default();
-        let mut id = identity::identify(&self.project, &self.project, &lockfile, &HashMap::new(), &[]);
+        let mut id =
+            identity::identify(&self.given.project, &self.given.project, &lockfile, &HashMap::new(), &[]);
         let (role, subject) = match name {
             None => (Role::Run, Subject::Root { name: Some(id.name.clone()), version: version(&id) }),
             Some(name) => {
@@ -436,16 +396,16 @@ impl Run {
         };
         let package = Arc::new(package_of(&id));
         let script = Arc::new(event::Script::new(b"run", &joined(&command.argv)));
-        let profile = self.policy.profile(&subject, &self.variables(&self.project, &tmp))?;
+        let profile = self.given.policy.profile(&subject, &self.variables(&self.given.project, &tmp))?;
         let scrubbed = environment::for_script(
             &command.environment,
             &profile,
-            self.home.as_deref(),
+            self.given.home.as_deref(),
             &tmp,
             Caller::Command,
         );
         let start = self.event(Kind::ScriptStart, role, &package, &script, event::Verdict::Allowed);
-        self.log.record(key, start);
+        self.given.log.record(key, start);
         self.log_environment(key, role, &package, &script, &scrubbed.withheld);
         let command = Command { environment: scrubbed.entries, ..command };
         let began = Instant::now();
@@ -511,8 +471,8 @@ impl Run {
             .map_err(|e| DomainError::Io("the reaper could not be started", e))?;
         let confinement = self.confinement(&task, &profile)?;
         let limits = profile.limits();
-        let enforce = self.policy.mode() == Mode::Enforce;
-        let scoped = self.kernel.landlock_abi >= 6 && enforce;
+        let enforce = self.given.policy.mode() == Mode::Enforce;
+        let scoped = self.given.kernel.landlock_abi >= 6 && enforce;
         let spec = Spec {
             program: task.program,
             argv: task.argv,
@@ -530,7 +490,7 @@ impl Run {
                 (_, false) => FilterKind::Audit,
             }),
             signals: if scoped || !enforce { Signals::ByLandlock } else { Signals::BySupervisor },
-            wait_killable: self.kernel.wait_killable,
+            wait_killable: self.given.kernel.wait_killable,
             limits: if enforce { resource_limits(&limits) } else { Vec::new() },
             ignored: task.ignored,
             grace_ms: GRACE.as_millis() as u64,
@@ -544,16 +504,16 @@ impl Run {
         started(confined.reaper_pid());
         let domain = Domain {
             role: task.role,
-            mode: self.policy.mode(),
+            mode: self.given.policy.mode(),
             profile,
             cover: confinement.cover,
             package: task.package,
             script: task.script,
             key: task.key,
-            log: self.log.clone(),
+            log: self.given.log.clone(),
             identity: task.identity.clone(),
             tmp: task.tmp,
-            own_files: Arc::clone(&self.own_files),
+            own_files: Arc::clone(&self.given.own_files),
             programs: task.programs,
             groups_are_scoped: scoped,
             breach: Arc::clone(&self.breach),
@@ -569,55 +529,6 @@ impl Run {
                 .join()
                 .unwrap_or_else(|_| Ended::Broken("the guard panicked".into()))
         }))
-    }
-
-    fn confinement(&self, task: &Task<'_>, profile: &Profile) -> Result<Confinement, DomainError> {
-        // Without Landlock the cover is empty, and the guard performs everything itself.
-        if self.policy.mode() == Mode::Audit || self.kernel.landlock_abi == 0 {
-            return Ok(Confinement { fences: Vec::new(), shared: None, cover: Cover::default() });
-        }
-        let abi = self.kernel.landlock_abi;
-        let grants = profile.kernel_grants();
-        if task.role == Role::Manager {
-            let mut write = paths(&grants.write);
-            write.extend(["/dev/pts", "/dev/tty", "/dev/null", "/dev/zero", "/dev/full"].map(PathBuf::from));
-            write.extend(self.manager_state.iter().cloned());
-            write.push(self.project.clone());
-            write.push(task.tmp.clone());
-            let grants = Grants { read: None, write, execute: task.programs.clone(), network: Network::Free };
-            let (fence, cover) = landlock::build(&grants, abi)?;
-            return Ok(Confinement { fences: vec![fence], shared: None, cover });
-        }
-        let mut request = Grants {
-            read: Some(paths(&grants.read)),
-            write: paths(&grants.write),
-            execute: paths(&grants.exec),
-            network: Network::Supervised,
-        };
-        // The kernel cannot except the log and the policy from a tree: there the guard writes.
-        request.write.retain(|tree| !self.own_files.iter().any(|own| own.starts_with(tree)));
-        if matches!(task.role, Role::Root | Role::Run)
-            && let Some(read) = &mut request.read
-        {
-            read.extend(programs_of(&self.project, profile));
-        }
-        let (fence, cover) = landlock::build(&request, abi)?;
-        let shared = self.exec_fence(&grants.exec_except)?;
-        Ok(Confinement { fences: vec![fence], shared, cover })
-    }
-
-    /// The layer that takes denied programs away is the same for most scripts.
-    fn exec_fence(&self, programs: &[PathBuf]) -> Result<Option<Arc<ExecFence>>, LandlockError> {
-        if programs.is_empty() {
-            return Ok(None);
-        }
-        let mut cache = self.fences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(fence) = cache.get(programs) {
-            return Ok(Some(Arc::clone(fence)));
-        }
-        let fence = Arc::new(landlock::build_exec_fence(programs)?);
-        cache.insert(programs.to_vec(), Arc::clone(&fence));
-        Ok(Some(fence))
     }
 
     /// The identity to take on when the stub runs as somebody else, which only root's
@@ -647,7 +558,7 @@ impl Run {
         // Many names, each by a rule of its own: `policy show` tells which.
         let names: Vec<String> = withheld.iter().map(|n| event::escape(n.as_bytes())).collect();
         event.detail = Some(json!({ "withheld": names }));
-        self.log.record(key, event);
+        self.given.log.record(key, event);
     }
 
     fn event(
@@ -671,63 +582,8 @@ impl Run {
     }
 }
 
-/// Entries of the project that are looked at for programs.
-const MOST_ENTRIES: usize = 5_000;
-
-/// Programs of the project that its own scripts may start. The kernel reads a program
-/// before it runs it, so in a tree whose files the guard opens one by one each of them
-/// needs a grant of its own (Landlock asks for `READ_FILE` and `EXECUTE` at exec).
-fn programs_of(project: &Path, profile: &Profile) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut todo = std::collections::VecDeque::from([project.to_owned()]);
-    let mut seen = 0;
-    while let Some(dir) = todo.pop_front() {
-        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-            seen += 1;
-            if seen > MOST_ENTRIES {
-                return found;
-            }
-            let (Ok(kind), path) = (entry.file_type(), entry.path()) else { continue };
-            if kind.is_dir() && !["node_modules", ".git"].iter().any(|name| path.ends_with(name)) {
-                todo.push_back(path);
-            } else if kind.is_file()
-                && entry.metadata().is_ok_and(|m| m.mode() & 0o111 != 0)
-                && profile.decide_path(PathAction::Exec, &path).verdict != Verdict::Deny
-                && profile.decide_path(PathAction::Read, &path).verdict != Verdict::Deny
-            {
-                found.push(path);
-            }
-        }
-    }
-    found
-}
-
 fn joined(argv: &[OsString]) -> Vec<u8> {
     argv.iter().map(|a| a.as_bytes()).collect::<Vec<_>>().join(&b' ')
-}
-
-/// Trees and files for Landlock. A grant of a directory alone cannot be expressed
-/// there, nor can a file grant whose path is a directory: the guard decides on those.
-fn paths(grants: &[Grant]) -> Vec<PathBuf> {
-    grants
-        .iter()
-        .filter_map(|grant| match grant {
-            Grant::Tree(path) => Some(path.clone()),
-            Grant::File(path) if !path.is_dir() => Some(path.clone()),
-            _ => None,
-        })
-        .collect()
-}
-
-fn resource_limits(limits: &Limits) -> Vec<(u64, u64)> {
-    [
-        (Resource::RLIMIT_NPROC, limits.processes),
-        (Resource::RLIMIT_FSIZE, limits.file_size),
-        (Resource::RLIMIT_NOFILE, limits.open_files),
-    ]
-    .into_iter()
-    .filter_map(|(resource, value)| value.map(|v| (resource as u64, v)))
-    .collect()
 }
 
 fn version(id: &PackageId) -> Option<semver::Version> {

@@ -3,9 +3,11 @@
 //! a reaper of its own and in a domain of its own.
 
 pub mod broker;
+mod confine;
 pub mod domain;
 pub mod reaper;
 pub mod run_dir;
+pub mod signals;
 pub mod spawn;
 pub mod stub;
 pub mod supervisor;

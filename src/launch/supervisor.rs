@@ -1,23 +1,21 @@
 //! One run from beginning to end: log, broker, manager or command, summary, exit code.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::{Map, Value, json};
 
 use super::broker::Broker;
-use super::domain::{Command, DomainError, Run, RunParts};
+use super::domain::{Command, DomainError, Given, Run};
+use super::signals;
 use super::spawn::{exit_code, own_environment};
 use crate::event::{EventLog, SinkError};
 use crate::guard::Ended;
 use crate::manager::npm::{self, Npm, NpmError, find_program};
-use crate::manager::npmrc::{self, NpmConfig};
+use crate::manager::npmrc::NpmConfig;
 use crate::policy::{self, FailOn, Mode, Policy, PolicyError};
 use crate::report;
 use crate::sandbox::child::Step;
@@ -162,15 +160,15 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
         state.extend([prefix.join("lib/node_modules"), prefix.join("bin"), prefix.join("share/man")]);
     }
     let node = vec![npm.node.clone(), npm.prefix()];
-    let ignored = ignored_signals();
-    let signals = Signals::take()?;
-    state.extend(linked_directories(project));
+    let ignored = signals::ignored();
+    let signals = signals::take().map_err(|e| RunError::Io("signals", e))?;
+    state.extend(crate::manager::project::linked_directories(project));
     let mut registries = config.registries();
-    registries.extend(registries_of(rest));
+    registries.extend(crate::manager::project::registries_of(rest));
     let manager = ManagerSide { state, registries, shell: config.users_shell(), git: npm.git.clone() };
     let run = begin(options, project, path.clone(), home, node, manager)?;
     // A rule of Landlock needs a place that exists, and npm makes these at its first start.
-    for dir in &run.manager_state {
+    for dir in &run.given.manager_state {
         let _ = std::fs::create_dir_all(dir);
     }
     let mut programs = npm.programs();
@@ -213,8 +211,8 @@ pub fn command(
     let prefix = node.as_ref().and_then(|n| n.canonicalize().ok());
     let prefix = prefix.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned);
     let node = node.into_iter().chain(prefix).collect();
-    let ignored = ignored_signals();
-    let signals = Signals::take()?;
+    let ignored = signals::ignored();
+    let signals = signals::take().map_err(|e| RunError::Io("signals", e))?;
     let run = begin(options, project, path, home(), node, ManagerSide::default())?;
     let command = Command {
         program,
@@ -228,24 +226,6 @@ pub fn command(
     finish(options, &run, ended)
 }
 
-/// Directories that the project depends on as directories (`file:../lib`): npm installs
-/// their dependencies in place.
-fn linked_directories(project: &Path) -> Vec<PathBuf> {
-    let manifest = std::fs::read(project.join("package.json")).ok();
-    let Some(manifest) = manifest.and_then(|data| serde_json::from_slice::<Value>(&data).ok()) else {
-        return Vec::new();
-    };
-    ["dependencies", "devDependencies", "optionalDependencies"]
-        .iter()
-        .filter_map(|section| manifest.get(section)?.as_object())
-        .flat_map(|section| section.values().filter_map(Value::as_str))
-        .filter_map(|spec| spec.strip_prefix("file:").or_else(|| spec.strip_prefix("link:")).or(Some(spec)))
-        .filter(|spec| spec.starts_with(['.', '/']))
-        .filter_map(|spec| project.join(spec).canonicalize().ok())
-        .filter(|path| path.join("package.json").is_file())
-        .collect()
-}
-
 fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
 }
@@ -257,20 +237,6 @@ struct ManagerSide {
     registries: Vec<String>,
     shell: Option<PathBuf>,
     git: Option<PathBuf>,
-}
-
-/// Registries on npm's command line: `--registry=URL`, `--@scope:registry URL`.
-fn registries_of(words: &[OsString]) -> Vec<String> {
-    let words: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
-    let named = words.iter().enumerate().filter_map(|(at, word)| {
-        let flag = word.strip_prefix("--")?;
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (flag, words.get(at + 1).map(AsRef::as_ref)),
-        };
-        value.filter(|_| npmrc::is_registry(name)).map(str::to_owned)
-    });
-    named.collect()
 }
 
 fn begin(
@@ -302,7 +268,7 @@ fn begin(
     nix::sys::prctl::set_dumpable(false).map_err(|e| RunError::Io("the supervisor", e.into()))?;
     let own_files: Vec<PathBuf> =
         policy.files().into_iter().chain(options.log.clone()).filter_map(|p| p.canonicalize().ok()).collect();
-    let parts = RunParts {
+    let given = Given {
         policy,
         log,
         kernel,
@@ -312,14 +278,14 @@ fn begin(
         node,
         manager_state: manager.state,
         registries: manager.registries,
-        own_files,
+        own_files: own_files.into(),
         git: manager.git,
         shell: manager.shell.unwrap_or_else(|| "/bin/sh".into()),
     };
-    let run = Run::new(parts).map_err(|e| RunError::Io("no directory for the run could be made", e))?;
-    run.log.start(start_detail(&run))?;
+    let run = Run::new(given).map_err(|e| RunError::Io("no directory for the run could be made", e))?;
+    run.given.log.start(start_detail(&run))?;
     if !options.quiet {
-        for warning in run.policy.warnings() {
+        for warning in run.given.policy.warnings() {
             report::print_line(&format!("npmguard: warning: {warning}"));
         }
         report::print_line(&format!("npmguard: {}", banner(&run)));
@@ -349,10 +315,10 @@ fn check_kernel(kernel: &probe::Capabilities, allowed: &[Layer]) -> Result<(), R
 }
 
 fn layers(run: &Run) -> Vec<String> {
-    if run.policy.mode() == Mode::Audit {
+    if run.given.policy.mode() == Mode::Audit {
         return vec!["seccomp notify (observing)".into()];
     }
-    let landlock = match run.kernel.landlock_abi {
+    let landlock = match run.given.kernel.landlock_abi {
         0 => "no landlock (degraded: the supervisor opens every file itself)".to_owned(),
         abi => format!("landlock ABI {abi}"),
     };
@@ -360,11 +326,11 @@ fn layers(run: &Run) -> Vec<String> {
 }
 
 fn banner(run: &Run) -> String {
-    let what = match run.policy.mode() {
+    let what = match run.given.policy.mode() {
         Mode::Enforce => "enforcing",
         Mode::Audit => "observing only (audit mode protects nothing):",
     };
-    format!("{what} the {} with {}", run.policy.summary(), layers(run).join(", "))
+    format!("{what} the {} with {}", run.given.policy.summary(), layers(run).join(", "))
 }
 
 fn start_detail(run: &Run) -> Value {
@@ -373,12 +339,12 @@ fn start_detail(run: &Run) -> Value {
     json!({
         "npmguard": env!("CARGO_PKG_VERSION"),
         "kernel": kernel,
-        "landlock_abi": run.kernel.landlock_abi,
+        "landlock_abi": run.given.kernel.landlock_abi,
         "layers": layers(run),
-        "mode": match run.policy.mode() { Mode::Enforce => "enforce", Mode::Audit => "audit" },
-        "policy": run.policy.layers(),
-        "policy_digest": run.policy.digest(),
-        "project": crate::event::escape(run.project.as_os_str().as_bytes()),
+        "mode": match run.given.policy.mode() { Mode::Enforce => "enforce", Mode::Audit => "audit" },
+        "policy": run.given.policy.layers(),
+        "policy_digest": run.given.policy.digest(),
+        "project": crate::event::escape(run.given.project.as_os_str().as_bytes()),
     })
 }
 
@@ -401,7 +367,7 @@ fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
     if let Some(reason) = &breach {
         detail.insert("breach".into(), json!(crate::event::escape(reason.as_bytes())));
     }
-    let outcome = run.log.finish(detail);
+    let outcome = run.given.log.finish(detail);
     if !options.quiet {
         report::print_summary(&outcome.totals.rows, &outcome.totals, terminal_width());
     }
@@ -420,7 +386,7 @@ fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
         code = exit::GUARD;
     }
     if code == 0 {
-        let fail_on = options.fail_on.as_deref().unwrap_or_else(|| run.policy.fail_on());
+        let fail_on = options.fail_on.as_deref().unwrap_or_else(|| run.given.policy.fail_on());
         let totals = &outcome.totals;
         let violated = fail_on.iter().any(|kind| match kind {
             FailOn::Denied => totals.denied > 0,
@@ -442,94 +408,4 @@ fn terminal_width() -> usize {
         .and_then(|c| c.parse().ok())
         .filter(|w| (40..=400).contains(w))
         .unwrap_or(100)
-}
-
-/// Signals that this process was started ignoring (under `nohup`, say); what it starts
-/// keeps ignoring them. SIGPIPE is left out: Rust's runtime ignores it by itself.
-fn ignored_signals() -> Vec<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status
-        .lines()
-        .find_map(|l| l.strip_prefix("SigIgn:"))
-        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
-        .unwrap_or(0);
-    (1..=31).filter(|n| mask & (1 << (n - 1)) != 0 && *n != libc::SIGPIPE as u64).collect()
-}
-
-/// Signals to npmguard become signals to what it runs.
-struct Signals;
-
-impl Signals {
-    /// Takes over the signals of this process; the descriptor yields their numbers.
-    /// Must be called before other threads exist, so that none of them gets a signal.
-    fn take() -> Result<OwnedFd, RunError> {
-        let wrap = |e: nix::errno::Errno| RunError::Io("signals", e.into());
-        let mut mask = SigSet::empty();
-        for sig in [
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGHUP,
-            Signal::SIGQUIT,
-            Signal::SIGUSR1,
-            Signal::SIGUSR2,
-        ] {
-            mask.add(sig);
-        }
-        mask.thread_block().map_err(wrap)?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).map_err(wrap)?;
-        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(wrap)?;
-        std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                while let Ok(Some(info)) = signals.read_signal() {
-                    // What the terminal sends reaches the whole foreground group by itself.
-                    if info.ssi_code != libc::SI_KERNEL
-                        && nix::unistd::write(writer.as_fd(), &[info.ssi_signo as u8]).is_err()
-                    {
-                        return;
-                    }
-                }
-            })
-            .map_err(|e| RunError::Io("signals", e))?;
-        Ok(reader)
-    }
-}
-
-/// The directory that npm takes for the project: the nearest one upwards with a
-/// `package.json` or `node_modules`, or a workspace root above it.
-pub fn project_of(cwd: &Path) -> PathBuf {
-    let nearest = cwd
-        .ancestors()
-        .find(|d| d.join("package.json").is_file() || d.join("node_modules").is_dir())
-        .unwrap_or(cwd);
-    let has_workspaces = |d: &Path| {
-        std::fs::read(d.join("package.json"))
-            .ok()
-            .and_then(|data| serde_json::from_slice::<Value>(&data).ok())
-            .is_some_and(|v| v.get("workspaces").is_some())
-    };
-    nearest.ancestors().skip(1).find(|d| has_workspaces(d)).unwrap_or(nearest).to_owned()
-}
-
-/// A package manager other than npm that the project asks for.
-pub fn other_manager(project: &Path) -> Option<String> {
-    let manifest = std::fs::read(project.join("package.json")).ok();
-    let wanted = manifest
-        .and_then(|data| serde_json::from_slice::<Value>(&data).ok())
-        .and_then(|v| v.get("packageManager")?.as_str().map(|s| s.split('@').next().unwrap_or(s).to_owned()));
-    if let Some(name) = wanted {
-        return (name != "npm").then_some(name);
-    }
-    if ["package-lock.json", "npm-shrinkwrap.json"].iter().any(|f| project.join(f).exists()) {
-        return None;
-    }
-    [("pnpm-lock.yaml", "pnpm"), ("yarn.lock", "yarn"), ("bun.lock", "bun"), ("bun.lockb", "bun")]
-        .iter()
-        .find(|(file, _)| project.join(file).exists())
-        .map(|(_, name)| (*name).to_owned())
-}
-
-/// Whether npm would be asked for packages by name, which needs no manifest.
-pub fn names_packages(rest: &[OsString]) -> bool {
-    rest.iter().any(|a| !OsStr::as_bytes(a).starts_with(b"-"))
 }

@@ -6,3 +6,4 @@ pub mod identity;
 pub mod lockfile;
 pub mod npm;
 pub mod npmrc;
+pub mod project;
