@@ -30,7 +30,7 @@ fn wait_for(what: impl Fn() -> bool) -> bool {
 fn a_killed_supervisor_leaves_nothing_running() {
     for (round, user) in users().into_iter().cycle().take(6).enumerate() {
         let mut site = Site::of(user);
-        let marker = format!("sleep 7{round}.31");
+        let marker = format!("sleep 7{round}.31{}", std::process::id());
         site.package("slow", &format!("echo up > up; setsid {marker} & {marker}"));
         let mut child = site
             .command(&["install", "--", "--no-audit"])
@@ -52,7 +52,7 @@ fn a_killed_supervisor_leaves_nothing_running() {
 fn kills_at_random_moments_never_leave_a_process_or_a_success() {
     for round in 0..12u64 {
         let mut site = Site::new();
-        let marker = format!("sleep 8{round}.77");
+        let marker = format!("sleep 8{round}.77{}", std::process::id());
         site.package("slow", &format!("node -e 0; sh -c '{marker} & {marker}'"));
         let mut child = site
             .command(&["install", "--", "--no-audit"])
@@ -117,7 +117,7 @@ fn a_log_that_fills_up_fails_the_run_with_the_count() {
 fn signals_to_npmguard_end_the_install_and_its_scripts() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let mut site = Site::new();
-        let marker = format!("sleep 9{}.5", signal as i32);
+        let marker = format!("sleep 9{}.5{}", signal as i32, std::process::id());
         site.package("slow", &marker);
         let log = site.path("home/log.jsonl");
         let child = site

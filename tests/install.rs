@@ -232,12 +232,12 @@ fn the_wall_clock_limit_ends_a_script() {
 fn nothing_outlives_its_script() {
     for user in users() {
         let mut site = Site::of(user);
-        site.package("daemon", "setsid sh -c 'sleep 61.7 & sleep 61.8' >/dev/null 2>&1 & true");
+        let marker = format!("sleep 61.7{}", std::process::id());
+        site.package("daemon", &format!("setsid sh -c '{marker} & {marker}' >/dev/null 2>&1 & true"));
         let run = site.install();
         let left: Vec<_> = run.events("leftover", "daemon", "logged");
         assert!(!left.is_empty(), "the leftovers are reported: {:?}", run.stderr);
-        let alive =
-            std::process::Command::new("pgrep").args(["-f", "sleep 61\\.[78]"]).output().expect("pgrep");
+        let alive = std::process::Command::new("pgrep").args(["-f", &marker]).output().expect("pgrep");
         assert!(alive.stdout.is_empty(), "{user:?}: {}", String::from_utf8_lossy(&alive.stdout));
     }
 }
