@@ -164,6 +164,7 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
     let signals = signals::take().map_err(|e| RunError::Io("signals", e))?;
     state.extend(crate::manager::project::linked_directories(project));
     let mut registries = config.registries();
+    registries.extend(npm.default_registry());
     registries.extend(crate::manager::project::registries_of(rest));
     let manager = ManagerSide { state, registries, shell: config.users_shell(), git: npm.git.clone() };
     let run = begin(options, project, path.clone(), home, node, manager)?;

@@ -190,16 +190,12 @@ impl Source {
         let Some(resolved) = &self.resolved else { return self.has_integrity };
         let Some(address) = without_scheme(resolved) else { return false };
         let address = address.replace("%2f", "/").replace("%2F", "/");
-        let known = registries.iter().map(String::as_str).chain([DEFAULT_REGISTRY]);
-        known.filter_map(without_scheme).any(|registry| {
+        registries.iter().filter_map(|registry| without_scheme(registry)).any(|registry| {
             let rest = address.strip_prefix(registry.trim_end_matches('/'));
             rest.and_then(|r| r.strip_prefix('/')?.strip_prefix(name)).is_some_and(|r| r.starts_with("/-/"))
         })
     }
 }
-
-/// What npm asks when nobody says otherwise, and what lockfiles name for any registry.
-const DEFAULT_REGISTRY: &str = "https://registry.npmjs.org/";
 
 /// A registry behind a proxy often names its tarballs with the other scheme.
 fn without_scheme(address: &str) -> Option<&str> {
@@ -279,7 +275,13 @@ mod tests {
 
     fn id(dir: &Path, place: &str, env: &[(&str, &str)]) -> PackageId {
         let env: HashMap<&[u8], &[u8]> = env.iter().map(|(k, v)| (k.as_bytes(), v.as_bytes())).collect();
-        identify(&dir.join(place), dir, &Lockfile::default(), &env, &["https://npm.corp.test/all/".into()])
+        identify(
+            &dir.join(place),
+            dir,
+            &Lockfile::default(),
+            &env,
+            &["https://npm.corp.test/all/".into(), "https://registry.test/".into()],
+        )
     }
 
     #[test]
@@ -303,15 +305,15 @@ mod tests {
             id(dir.path(), "node_modules/@s/b", &[("npm_package_resolved", address)]).verified
                 == Verified::Yes
         };
-        assert!(from("https://registry.npmjs.org/@s/b/-/b-2.0.0.tgz"));
+        assert!(from("https://registry.test/@s/b/-/b-2.0.0.tgz"));
         assert!(from("http://npm.corp.test/all/@s%2fb/-/b-2.0.0.tgz"), "a proxy may change the scheme");
         for address in [
-            "https://registry.npmjs.org/@s/bb/-/b-2.0.0.tgz",
-            "https://registry.npmjs.org/evil/-/@s/b/-/b.tgz",
-            "https://registry.npmjs.org.evil.test/@s/b/-/b-2.0.0.tgz",
+            "https://registry.test/@s/bb/-/b-2.0.0.tgz",
+            "https://registry.test/evil/-/@s/b/-/b.tgz",
+            "https://registry.test.evil.test/@s/b/-/b-2.0.0.tgz",
             "https://npm.corp.test/other/@s/b/-/b-2.0.0.tgz",
             "https://evil.test/@s/b/-/b-2.0.0.tgz",
-            "git+https://registry.npmjs.org/@s/b/-/b.git",
+            "git+https://registry.test/@s/b/-/b.git",
             "file:x/-/b.tgz",
         ] {
             assert!(!from(address), "{address}");

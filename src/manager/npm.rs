@@ -82,6 +82,17 @@ impl Npm {
         real.parent().and_then(Path::parent).unwrap_or(Path::new("/usr")).to_owned()
     }
 
+    /// The registry that npm asks when nobody says otherwise, and that lockfiles name for
+    /// any registry: read from npm's own table of settings.
+    pub fn default_registry(&self) -> Option<String> {
+        let table = "node_modules/@npmcli/config/lib/definitions/definitions.js";
+        let text = std::fs::read_to_string(self.cli.parent()?.parent()?.join(table)).ok()?;
+        let (_, rest) = text.split_once("Definition('registry'")?;
+        let (_, rest) = rest.split_once("default:")?;
+        let url = rest.split('\'').nth(1)?;
+        url.starts_with("http").then(|| url.to_owned())
+    }
+
     /// Arguments of node: npm's entry, the pinned settings, then the user's words.
     pub fn arguments(&self, stubs: &Stubs, command: &str, rest: &[OsString]) -> Vec<OsString> {
         let flag = |name: &str, value: &Path| {
@@ -191,6 +202,12 @@ mod tests {
         for entry in ["npm_config_nodedir=/usr", "GIT_DIR=x", "NODE_OPTIONS=--max-old-space-size=1"] {
             assert!(!is_pinned(entry.as_bytes()), "{entry}");
         }
+    }
+
+    #[test]
+    fn the_default_registry_is_npms_own() {
+        let Ok(npm) = Npm::locate(&std::env::var_os("PATH").unwrap()) else { return };
+        assert!(npm.default_registry().unwrap().starts_with("https://"));
     }
 
     #[test]
