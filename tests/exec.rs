@@ -234,3 +234,18 @@ fn the_projects_own_programs_can_be_started_by_its_scripts() {
         assert!(!site.path("app/ran-env").exists(), "a secret is no program");
     }
 }
+
+#[test]
+fn a_program_made_where_the_kernel_cannot_follow_is_refused_and_explained() {
+    let site = Site::new();
+    site.manifest(json!({ "scripts": { "postinstall":
+        "printf '#!/bin/sh\\ntouch ran\\n' > made.sh; chmod +x made.sh; ./made.sh; true" } }));
+    let run = site.install();
+    run.assert_denied("app", "exec");
+    let event = run.events("exec", "app", "denied")[0];
+    assert!(
+        event["detail"]["why"].as_str().is_some_and(|why| why.contains("after its script began")),
+        "{event}"
+    );
+    assert!(!site.path("app/ran").exists());
+}

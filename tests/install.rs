@@ -293,3 +293,31 @@ fn the_shell_of_the_users_own_settings_is_used_inside_the_domain() {
     let refused = site.guard(&["install", "--", "--script-shell=/bin/bash"]);
     refused.assert_code(2);
 }
+
+#[test]
+fn npm_itself_runs_quietly_under_run() {
+    let site = Site::new();
+    site.manifest(json!({ "scripts": { "hello": "echo hello-from-run" } }));
+    let run = site.guard(&["run", "--", "npm", "run", "--silent", "hello"]);
+    run.assert_code(0);
+    assert_eq!(run.stdout, "hello-from-run\n");
+    run.assert_quiet("*");
+}
+
+#[test]
+fn the_manager_writes_the_project_its_caches_and_nothing_else() {
+    let site = Site::new();
+    site.manifest(json!({}));
+    let outside = site.path("home/Documents");
+    std::fs::create_dir(&outside).expect("a directory");
+    let run = site.guard(&[
+        "npm",
+        "pack",
+        "--loglevel=error",
+        "--pack-destination",
+        outside.to_str().expect("UTF-8"),
+    ]);
+    assert_ne!(run.code, 0, "{}", run.stderr);
+    assert_eq!(std::fs::read_dir(&outside).expect("a directory").count(), 0);
+    site.guard(&["npm", "pack", "--loglevel=error"]).assert_code(0);
+}

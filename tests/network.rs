@@ -128,6 +128,11 @@ open('out','w').write(' '.join(map(str,out)))
     site.package_with("p", json!({ "scripts": { "postinstall": "python3 -B p.py" } }), &[("p.py", py)]);
     let run = site.install();
     let out = site.read("app/node_modules/p/out").expect("ran");
+    if harness::is_filtered() {
+        // A container's own filter answers for two of the families.
+        assert!(out.starts_with("13 13 13 13 13 13 13 ") && out.ends_with(" made made made"), "{out}");
+        return;
+    }
     assert_eq!(out, "13 13 13 13 13 13 13 97 97 97 97 made made made", "{}", run.stderr);
     assert_eq!(run.events("socket", "p", "denied").len(), 11);
 }

@@ -12,15 +12,7 @@ pub(super) fn npm(command: &str, args: &ManagerArgs) -> i32 {
         Err(message) => return fail(&message, exit::USAGE),
     };
     if let Some(other) = crate::manager::project::other_manager(&project) {
-        let other = crate::event::escape(other.as_bytes());
-        return fail(
-            &format!(
-                "this project uses {other}, and this version guards npm only\n\n\
-                 hint: `npmguard npm {command}` uses npm all the same; `npmguard run -- {other} install` guards \
-                 the whole of {other} as one command"
-            ),
-            exit::USAGE,
-        );
+        return other_manager(&crate::event::escape(other.as_bytes()), command);
     }
     let needs_manifest = match command {
         "ci" | "rebuild" | "update" => true,
@@ -43,6 +35,22 @@ pub(super) fn npm(command: &str, args: &ManagerArgs) -> i32 {
         );
     }
     guarded(args, &project, command, &args.rest)
+}
+
+/// `npmguard pnpm` and the like.
+pub(super) fn other(name: &str) -> i32 {
+    other_manager(name, "install")
+}
+
+fn other_manager(name: &str, command: &str) -> i32 {
+    fail(
+        &format!(
+            "this project uses {name}, and this version guards npm only\n\n\
+             hint: `npmguard npm {command}` uses npm all the same; `npmguard run -- {name} install` guards the \
+             whole of {name} as one command"
+        ),
+        exit::USAGE,
+    )
 }
 
 /// Runs any npm command under guard.

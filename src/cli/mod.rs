@@ -62,6 +62,12 @@ enum Command {
     Exec(ManagerArgs),
     /// Any npm command, guarded: `npmguard npm install-test`
     Npm(ManagerArgs),
+    #[command(hide = true)]
+    Pnpm(ManagerArgs),
+    #[command(hide = true)]
+    Yarn(ManagerArgs),
+    #[command(hide = true)]
+    Bun(ManagerArgs),
     /// Run any command under the policy of the project's own scripts
     Run(run::RunArgs),
     /// Check or show the policy
@@ -156,6 +162,9 @@ impl GuardArgs {
                     .collect::<Result<Vec<_>, _>>()?,
             ),
         };
+        if fail_on.as_ref().is_some_and(|words| words.contains(&FailOn::Drift)) {
+            return Err("--fail-on: `drift` needs a behaviour lock, which this version does not have".into());
+        }
         Ok(Options {
             policies: self.policy.clone(),
             mode: self.mode.map(|m| match m {
@@ -182,6 +191,9 @@ pub fn main() -> i32 {
         Command::Rebuild(args) => install::npm("rebuild", &args),
         Command::Exec(args) => install::npm("exec", &args),
         Command::Npm(args) => install::any(&args),
+        Command::Pnpm(_) => install::other("pnpm"),
+        Command::Yarn(_) => install::other("yarn"),
+        Command::Bun(_) => install::other("bun"),
         Command::Run(args) => run::run(&args),
         Command::Policy(command) => policy::policy(&command),
         Command::Doctor(args) => doctor::doctor(&args),
@@ -191,6 +203,8 @@ pub fn main() -> i32 {
         }
         Command::Man => match clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()) {
             Ok(()) => 0,
+            // Whoever stopped reading has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
             Err(error) => fail(&error.to_string(), exit::USAGE),
         },
     }

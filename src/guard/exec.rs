@@ -47,11 +47,37 @@ impl Guard {
             }
             None => self.explain(&mut event, &decision),
         }
+        if decision.verdict != Verdict::Deny && !self.kernel_reads(&start) {
+            self.explain_unreadable(&mut event, &start);
+            self.log(event);
+            return Ok(Answer::Fail(Errno::EACCES));
+        }
         self.log(event);
         if decision.verdict == Verdict::Deny {
             return Ok(self.unless_audit(Answer::Fail(Errno::EACCES)));
         }
         Ok(Answer::Continue)
+    }
+
+    /// The kernel reads a program before it runs it, so Landlock must grant both.
+    fn kernel_reads(&self, start: &Start) -> bool {
+        !self.domain.landlocked || self.domain.cover.reads(&start.object.path)
+    }
+
+    fn explain_unreadable(&self, event: &mut Event, start: &Start) {
+        event.verdict = crate::event::Verdict::Denied;
+        event.enforced_by = crate::event::EnforcedBy::Landlock;
+        event.errno = Some("EACCES");
+        event.rule = Some(super::builtin_rule("programs are readable when their script begins"));
+        let path = &start.object.path;
+        if self.decide(PathAction::Read, path).verdict == Verdict::Deny {
+            event.hint = Some(self.domain.profile.hint("read", &path.to_string_lossy()));
+            event.detail = Some(serde_json::json!({ "why": "a program must be readable to be started" }));
+        } else {
+            event.detail = Some(serde_json::json!({
+                "why": "it was made after its script began, outside the directories that the kernel grants whole",
+            }));
+        }
     }
 
     pub(super) fn exec_event(&self, request: &Request<'_>, start: &Start, verdict: Verdict) -> Event {

@@ -81,6 +81,8 @@ pub struct Domain {
     pub own_files: Arc<[PathBuf]>,
     /// For the manager: the files that Landlock lets it execute.
     pub programs: Vec<PathBuf>,
+    /// Whether the domain runs under Landlock.
+    pub landlocked: bool,
     /// Whether a signal to a process group reaches only members of the domain
     /// (Landlock's signal scope, ABI 6).
     pub groups_are_scoped: bool,
@@ -293,6 +295,12 @@ impl Guard {
             _ => None,
         };
         let name = event.target.as_ref().and_then(|t| t.address.as_ref().or(t.path.as_ref()));
+        if event.kind == Kind::Connect && name.is_some_and(|n| n.ends_with(":53")) {
+            // Granting the name server would open a channel for data in names.
+            event.hint =
+                Some("this asks for a host's address; grants by host name are not active yet".into());
+            return;
+        }
         event.hint = action.zip(name).map(|(action, name)| self.domain.profile.hint(action, name));
     }
 

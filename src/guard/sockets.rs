@@ -421,7 +421,7 @@ fn describe_socket(family: i32, kind: i32, protocol: i32) -> String {
         (_, 0) => String::new(),
         (_, other) => format!(" (protocol {other})"),
     };
-    format!("socket {family} {kind_name}{what}")
+    format!("{family} {kind_name}{what}")
 }
 
 fn connect_techniques(address: SocketAddr) -> Vec<&'static str> {

@@ -515,6 +515,7 @@ impl Run {
             tmp: task.tmp,
             own_files: Arc::clone(&self.given.own_files),
             programs: task.programs,
+            landlocked: enforce && self.given.kernel.landlock_abi > 0,
             groups_are_scoped: scoped,
             breach: Arc::clone(&self.breach),
         };

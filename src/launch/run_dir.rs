@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 
 /// Name of the stub: what npm calls its script shell.
@@ -17,6 +18,8 @@ pub const STUB_NAME: &str = "npmguard-script-shell";
 pub const GIT_STUB_NAME: &str = "npmguard-git";
 /// Name of the broker's socket, beside the stub.
 pub const SOCKET_NAME: &str = "broker";
+/// The file whose lock says that the run lives.
+const LOCK_NAME: &str = "lock";
 /// Longest path of a Unix socket, with the zero (unix(7)).
 const LONGEST_SOCKET_PATH: usize = 108;
 
@@ -24,6 +27,8 @@ const LONGEST_SOCKET_PATH: usize = 108;
 #[derive(Debug)]
 pub struct RunDir {
     dir: tempfile::TempDir,
+    /// Held as long as the run lives, so that others know.
+    _lock: Flock<fs::File>,
     /// The file that the stub really is, for Landlock and for the peer check.
     pub binary: PathBuf,
 }
@@ -44,6 +49,11 @@ impl RunDir {
             .rand_bytes(8)
             .permissions(Permissions::from_mode(if Uid::effective().is_root() { 0o711 } else { 0o700 }))
             .tempdir_in(base.canonicalize()?)?;
+        let lock = fs::File::create(dir.path().join(LOCK_NAME))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+        if let Some(base) = dir.path().parent() {
+            remove_abandoned(base);
+        }
         let own = std::env::current_exe()?;
         let binary = if Uid::effective().is_root() && !everyone_can_execute(&own) {
             let copy = dir.path().join("npmguard");
@@ -56,7 +66,7 @@ impl RunDir {
         for name in [STUB_NAME, GIT_STUB_NAME] {
             symlink(&binary, dir.path().join(name))?;
         }
-        Ok(RunDir { dir, binary })
+        Ok(RunDir { dir, _lock: lock, binary })
     }
 
     /// The directory.
@@ -99,6 +109,22 @@ pub fn remove_tmp(path: &Path) {
     }
     open_up(path);
     let _ = fs::remove_dir_all(path);
+}
+
+/// Removes directories of this user's runs whose supervisor was killed.
+fn remove_abandoned(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_run = name.to_str().and_then(|n| n.strip_prefix("npmguard-")).is_some_and(|n| n.len() == 8);
+        let is_ours = entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() == Uid::effective().as_raw());
+        if !is_run || !is_ours {
+            continue;
+        }
+        let Ok(lock) = fs::File::open(entry.path().join(LOCK_NAME)) else { continue };
+        if Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok() {
+            remove_tmp(&entry.path());
+        }
+    }
 }
 
 fn open_up(dir: &Path) {

@@ -351,7 +351,6 @@ fn start_detail(run: &Run) -> Value {
 
 fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
     let breach = run.breach.reason();
-    let mut detail = Map::new();
     let (mut code, problem) = match &ended {
         Ended::Status(status) => (exit_code(*status), None),
         // That it exists was seen before, so what is missing now is its interpreter.
@@ -364,6 +363,14 @@ fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
         }
         Ended::Broken(why) => (exit::GUARD, Some(why.clone())),
     };
+    if breach.is_some() {
+        code = exit::GUARD;
+    }
+    let violations = if code == 0 { violations(options, run) } else { 0 };
+    if violations > 0 {
+        code = exit::VIOLATIONS;
+    }
+    let mut detail = Map::new();
     detail.insert("exit".into(), json!(code));
     if let Some(reason) = &breach {
         detail.insert("breach".into(), json!(crate::event::escape(reason.as_bytes())));
@@ -371,13 +378,13 @@ fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
     let outcome = run.given.log.finish(detail);
     if !options.quiet {
         report::print_summary(&outcome.totals.rows, &outcome.totals, terminal_width());
+    } else if violations > 0 {
+        report::print_line(&format!(
+            "npmguard: error: {violations} violations of the policy; without -q they are named"
+        ));
     }
-    if let Some(problem) = problem {
+    for problem in problem.into_iter().chain(breach) {
         report::print_line(&format!("npmguard: error: {problem}"));
-    }
-    if let Some(reason) = breach {
-        report::print_line(&format!("npmguard: error: {reason}"));
-        code = exit::GUARD;
     }
     if outcome.lost > 0 {
         report::print_line(&format!(
@@ -386,21 +393,23 @@ fn finish(options: &Options, run: &Run, ended: Ended) -> Result<i32, RunError> {
         ));
         code = exit::GUARD;
     }
-    if code == 0 {
-        let fail_on = options.fail_on.as_deref().unwrap_or_else(|| run.given.policy.fail_on());
-        let totals = &outcome.totals;
-        let violated = fail_on.iter().any(|kind| match kind {
-            FailOn::Denied => totals.denied > 0,
-            FailOn::WouldDeny => totals.would_deny > 0,
-            FailOn::Logged => totals.logged > 0,
-            FailOn::Leftover => totals.leftovers > 0,
-            FailOn::Drift => false,
-        });
-        if violated {
-            code = exit::VIOLATIONS;
-        }
-    }
     Ok(code)
+}
+
+/// Acts of the kinds that make a run fail.
+fn violations(options: &Options, run: &Run) -> u64 {
+    let totals = run.given.log.totals();
+    let fail_on = options.fail_on.as_deref().unwrap_or_else(|| run.given.policy.fail_on());
+    fail_on
+        .iter()
+        .map(|kind| match kind {
+            FailOn::Denied => totals.denied,
+            FailOn::WouldDeny => totals.would_deny,
+            FailOn::Logged => totals.logged,
+            FailOn::Leftover => totals.leftovers,
+            FailOn::Drift => 0,
+        })
+        .sum()
 }
 
 fn terminal_width() -> usize {

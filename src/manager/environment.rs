@@ -22,12 +22,12 @@ pub struct ScriptEnvironment {
     pub withheld: Vec<OsString>,
 }
 
-/// Whether values that npmguard itself sets replace what the caller gave.
+/// Who gave the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    /// A lifecycle script: nested managers get a private cache and no user settings.
+    /// A lifecycle script: what npm was told about its shell and git is npmguard's.
     Lifecycle,
-    /// `npmguard run`: the user's own command keeps its settings.
+    /// `npmguard run`: the environment is the user's.
     Command,
 }
 
@@ -63,37 +63,36 @@ pub fn for_script(
     }
     // Scripts have no UDP; with this the C library and c-ares ask over TCP.
     set("RES_OPTIONS", OsStr::new("use-vc"));
-    if caller == Caller::Lifecycle {
-        set("npm_config_cache", tmp.join("npm-cache").as_os_str());
-        // A nested npm would ask its registry for news of itself.
-        set("npm_config_update_notifier", OsStr::new("false"));
-        // The global settings may hold a token, and npm tells scripts where they are.
-        let global = index(given)
-            .get(&b"npm_config_globalconfig"[..])
-            .map(|path| PathBuf::from(OsStr::from_bytes(path)));
-        if global.is_some_and(|path| profile.decide_path(PathAction::Read, &path).verdict == Verdict::Deny) {
-            set("npm_config_globalconfig", OsStr::new("/dev/null"));
-        }
-        // Caches are best effort: without a grant they are private and go with the script.
-        let cache = home.map(|h| h.join(".cache"));
-        let granted = cache
-            .as_ref()
-            .is_some_and(|cache| profile.kernel_grants().write.iter().any(|g| g.path().starts_with(cache)));
-        if !granted {
-            set("XDG_CACHE_HOME", tmp.join("cache").as_os_str());
-        }
-        let unreadable = |file: &str| {
-            home.is_some_and(|h| {
-                profile.decide_path(PathAction::Read, &h.join(file)).verdict == Verdict::Deny
-            })
-        };
-        if unreadable(".npmrc") {
-            set("npm_config_userconfig", OsStr::new("/dev/null"));
-        }
-        // git gives up on a settings file that exists and cannot be read.
-        if unreadable(".gitconfig") {
-            set("GIT_CONFIG_GLOBAL", OsStr::new("/dev/null"));
-        }
+    if caller == Caller::Command {
+        set("npm_config_globalconfig", tmp.join("no-npmrc").as_os_str());
+    }
+    set("npm_config_cache", tmp.join("npm-cache").as_os_str());
+    // A nested npm would ask its registry for news of itself.
+    set("npm_config_update_notifier", OsStr::new("false"));
+    // The global settings may hold a token. npm refuses one file as both kinds of settings,
+    // so this is not /dev/null but a file that is not there.
+    let global =
+        index(given).get(&b"npm_config_globalconfig"[..]).map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    if global.is_some_and(|path| profile.decide_path(PathAction::Read, &path).verdict == Verdict::Deny) {
+        set("npm_config_globalconfig", tmp.join("no-npmrc").as_os_str());
+    }
+    // Caches are best effort: without a grant they are private and go with the script.
+    let cache = home.map(|h| h.join(".cache"));
+    let granted = cache
+        .as_ref()
+        .is_some_and(|cache| profile.kernel_grants().write.iter().any(|g| g.path().starts_with(cache)));
+    if !granted {
+        set("XDG_CACHE_HOME", tmp.join("cache").as_os_str());
+    }
+    let unreadable = |file: &str| {
+        home.is_some_and(|h| profile.decide_path(PathAction::Read, &h.join(file)).verdict == Verdict::Deny)
+    };
+    if unreadable(".npmrc") {
+        set("npm_config_userconfig", OsStr::new("/dev/null"));
+    }
+    // git gives up on a settings file that exists and cannot be read.
+    if unreadable(".gitconfig") {
+        set("GIT_CONFIG_GLOBAL", OsStr::new("/dev/null"));
     }
     ScriptEnvironment { entries, withheld }
 }

@@ -262,6 +262,7 @@ const REFUSED: &[Entry] = entries! {
     l::SYS_io_uring_register, "io_uring_register", refuse_as("io_uring_register", l::ENOSYS, ESCAPE);
     l::SYS_ptrace, "ptrace", refuse_as("ptrace", l::EPERM, INJECTION);
     l::SYS_process_vm_writev, "process_vm_writev", refuse_as("process_vm_writev", l::EPERM, INJECTION);
+    l::SYS_process_vm_readv, "process_vm_readv", refuse_as("process_vm_readv", l::EPERM, INJECTION);
     l::SYS_pidfd_getfd, "pidfd_getfd", refuse_as("pidfd_getfd", l::EPERM, INJECTION);
     l::SYS_process_madvise, "process_madvise", refuse_as("process_madvise", l::EPERM, INJECTION);
     l::SYS_kcmp, "kcmp", refuse("kcmp", l::EPERM);
