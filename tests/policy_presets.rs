@@ -374,7 +374,7 @@ fn the_manager_keeps_its_tokens_and_executes_node_and_git() {
     expect(
         &manager,
         Write,
-        Log,
+        Deny,
         "\
         /home/u/.bashrc",
     );

@@ -34,9 +34,11 @@ pub fn serve(
     let mut timed_out = false;
     let mut stopped_for_breach = false;
     let mut asked: Option<Asked> = None;
+    let mut forced = false;
     loop {
         let patience = asked.as_ref().map(Asked::patience);
-        if patience == Some(Duration::ZERO) {
+        if patience == Some(Duration::ZERO) && !forced {
+            forced = true;
             confined.terminate();
         }
         let left =

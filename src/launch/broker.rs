@@ -110,8 +110,18 @@ fn accept(run: &Arc<Run>, listener: &UnixListener, stop: &AtomicBool, manager: &
 fn session(run: &Run, stream: &UnixStream, manager: i32) -> Result<i32, String> {
     stream.set_nonblocking(false).map_err(|e| format!("a stub could not be served: {e}"))?;
     let peer = getsockopt(stream, PeerCredentials).map_err(|e| format!("a peer is unknown: {e}"))?;
-    check_peer(run, &peer, manager)?;
-    let request = receive(stream, &peer).map_err(|e| format!("a stub's request was unreadable: {e}"))?;
+    if let Err(why) = check_peer(run, &peer, manager) {
+        // A stub that was killed meanwhile can no longer be told from a stranger; neither
+        // is served, and only the stranger is worth a word.
+        let gone = !std::path::Path::new(&format!("/proc/{}", peer.pid())).exists();
+        return if gone { Ok(GUARD_BROKE) } else { Err(why) };
+    }
+    let request = match receive(stream, &peer) {
+        Ok(request) => request,
+        // The stub was killed, with its manager; there is no script to speak of.
+        Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(GUARD_BROKE),
+        Err(errno) => return Err(format!("a stub's request was unreadable: {errno}")),
+    };
     let client: OwnedFd = stream.try_clone().map_err(|e| format!("a stub could not be served: {e}"))?.into();
     match request.asks_for {
         AsksFor::Script => run.script(request, client),

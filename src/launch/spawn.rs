@@ -223,7 +223,12 @@ impl Confined {
     /// The next report; `None` when the reaper is gone.
     pub fn receive(&self) -> io::Result<Option<Report>> {
         let mut buffer = vec![0u8; 64 << 10];
-        let (len, fds) = ipc::receive(self.control.as_fd(), &mut buffer)?;
+        // A reaper that ended without reading our last word makes the first receive fail;
+        // what it said before is still there.
+        let (len, fds) = match ipc::receive(self.control.as_fd(), &mut buffer) {
+            Err(Errno::ECONNRESET) => ipc::receive(self.control.as_fd(), &mut buffer)?,
+            received => received?,
+        };
         let listener = fds.into_iter().next();
         let data = &buffer[..len];
         let malformed = || io::Error::from(io::ErrorKind::InvalidData);
