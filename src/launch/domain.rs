@@ -23,6 +23,7 @@ use crate::guard::{self, Breach, Domain, Ended, Role};
 use crate::manager::environment::{self, Caller};
 use crate::manager::identity::{self, PackageId, Verified};
 use crate::manager::lockfile::Lockfile;
+use crate::manager::npm::find_program;
 use crate::policy::{Mode, Policy, PolicyError, Profile, Subject, Variables};
 use crate::sandbox::child::{Capabilities, Step};
 use crate::sandbox::creds::Identity;
@@ -290,6 +291,7 @@ impl Run {
         let mut programs: Vec<PathBuf> =
             ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/nix/store"].map(PathBuf::from).to_vec();
         programs.extend(real.parent().and_then(Path::parent).map(Path::to_owned));
+        programs.extend(find_program("ssh", &self.given.path));
         let programs = programs.into_iter().filter_map(|p| p.canonicalize().ok()).collect();
         let tmp = std::env::temp_dir().canonicalize().unwrap_or_else(|_| "/tmp".into());
         let profile = self
