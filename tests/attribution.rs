@@ -231,17 +231,8 @@ fn a_directory_dependency_inside_the_project_is_the_projects_own_code() {
 fn the_prepare_script_of_a_git_dependency_is_confined_and_a_stranger() {
     for user in users() {
         let mut site = Site::of(user);
-        site.write(
-            "repo/package.json",
-            r#"{"name":"lefthook","version":"1.0.0","scripts":{"prepare":"echo built > built; cat ~/.npmrc > stolen; echo evil > \"$INIT_CWD/.git/hooks/pre-commit\"; touch ~/evil; true"}}"#,
-        );
-        // Served over plain HTTP; git would start a shell for a repository in a directory.
-        let script = "git init -q . && git add . && git -c user.name=t -c user.email=t@t commit -qm x \
-                      && git update-server-info && mv .git ../registry/repo.git";
-        std::fs::create_dir_all(site.path("registry")).expect("registry");
-        let made =
-            Command::new("sh").args(["-c", script]).current_dir(site.path("repo")).status().expect("git");
-        assert!(made.success());
+        let manifest = r#"{"name":"lefthook","version":"1.0.0","scripts":{"prepare":"echo built > built; cat ~/.npmrc > stolen; echo evil > \"$INIT_CWD/.git/hooks/pre-commit\"; touch ~/evil; true"}}"#;
+        repository(&site, "repo", manifest, "index.js");
         let host = harness::registry::serve(site.path("registry"));
         site.depend("lefthook", &format!("git+{host}/repo.git"));
         let run = site.install();
@@ -251,17 +242,94 @@ fn the_prepare_script_of_a_git_dependency_is_confined_and_a_stranger() {
             .into_iter()
             .filter(|e| e["script"]["event"] == "prepare")
             .collect();
-        // Once in the clone, and once more when npm packs it.
         assert!(!prepare.is_empty(), "{user:?}: {}", run.stderr);
-        assert!(run.events("process", "lefthook", "denied").is_empty(), "{}", run.stderr);
-        assert_eq!(prepare[0]["package"]["root"], false);
-        assert!(identity(prepare[0]).starts_with("no grants by name"), "{}", identity(prepare[0]));
+        for event in prepare {
+            assert_eq!(event["package"]["root"], false);
+            assert!(identity(event).starts_with("no grants by name"), "{}", identity(event));
+        }
         run.assert_denied("lefthook", "/home/.npmrc");
         run.assert_denied("lefthook", "/home/evil");
         assert_eq!(site.read("app/node_modules/lefthook/built").as_deref(), Some("built\n"));
         assert_ne!(site.read("app/node_modules/lefthook/stolen").map(|s| s.contains("SECRET")), Some(true));
         assert!(site.read("app/.git/hooks/pre-commit").is_none());
         assert!(!site.path("home/evil").exists());
+    }
+}
+
+/// A bare repository in the site's registry directory, with this manifest and file.
+fn repository(site: &Site, name: &str, manifest: &str, file: &str) -> std::path::PathBuf {
+    site.write(&format!("work-{name}/package.json"), manifest);
+    site.write(&format!("work-{name}/{file}"), "content\n");
+    std::fs::create_dir_all(site.path("registry")).expect("registry");
+    let script = format!(
+        "git init -q . && git add . && git -c user.name=t -c user.email=t@t commit -qm x \
+         && git clone -q --bare . ../registry/{name}.git && git -C ../registry/{name}.git update-server-info"
+    );
+    let made = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(site.path(&format!("work-{name}")))
+        .status()
+        .expect("git");
+    assert!(made.success());
+    site.path(&format!("registry/{name}.git"))
+}
+
+#[test]
+fn a_git_dependency_with_a_submodule_installs() {
+    let mut site = Site::new();
+    repository(&site, "part", r#"{"name":"part"}"#, "part.txt");
+    let host = harness::registry::serve(site.path("registry"));
+    repository(&site, "whole", r#"{"name":"whole","version":"1.0.0"}"#, "whole.txt");
+    let script = format!(
+        "git submodule -q add {host}/part.git sub && git -c user.name=t -c user.email=t@t commit -qm sub \
+         && git push -q ../registry/whole.git HEAD && git -C ../registry/whole.git update-server-info"
+    );
+    let made =
+        Command::new("sh").args(["-c", &script]).current_dir(site.path("work-whole")).status().expect("git");
+    assert!(made.success());
+    site.depend("whole", &format!("git+{host}/whole.git"));
+    let run = site.install();
+    run.assert_code(0);
+    assert!(site.path("app/node_modules/whole/whole.txt").exists());
+    assert!(site.path("app/node_modules/whole/sub/part.txt").exists(), "{}", run.stderr);
+}
+
+/// The stand-in for ssh lies in a directory of the user's, as ssh does under Nix or Homebrew.
+#[test]
+fn a_git_dependency_over_ssh_installs_and_ssh_gets_npms_or_the_users_words() {
+    for (wish, first) in
+        [(None, "-oStrictHostKeyChecking=accept-new"), (Some("ssh -p 2222 -oBatchMode=yes"), "-p")]
+    {
+        let mut site = Site::new();
+        let bare = repository(&site, "dep", r#"{"name":"dep","version":"1.0.0"}"#, "dep.txt");
+        let node = Command::new("node").args(["-p", "process.execPath"]).output().expect("node");
+        let ssh = format!(
+            "#!{}\nconst fs = require('fs'), cp = require('child_process');\n\
+             fs.appendFileSync('{}', JSON.stringify(process.argv.slice(2)) + '\\n');\n\
+             if (process.argv.includes('-G')) process.exit(0);\n\
+             process.exit(cp.spawnSync('git', ['upload-pack', '{}'], {{ stdio: 'inherit' }}).status);\n",
+            String::from_utf8_lossy(&node.stdout).trim(),
+            site.path("home/.npm/words").display(),
+            bare.display()
+        );
+        site.write("bin/ssh", &ssh);
+        std::fs::create_dir_all(site.path("home/.npm")).expect("cache");
+        std::fs::set_permissions(site.path("bin/ssh"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("mode");
+        site.depend("dep", "git+ssh://git@host.invalid/dep.git");
+        site.package("looks", "env > env; true");
+        if let Some(wish) = wish {
+            site.env("GIT_SSH_COMMAND", wish);
+        }
+        let path = format!("{}:{}", site.path("bin").display(), std::env::var("PATH").expect("PATH"));
+        let run = site.env("PATH", &path).install();
+        run.assert_code(0);
+        assert!(site.path("app/node_modules/dep/dep.txt").exists(), "{}", run.stderr);
+        let words = site.read("home/.npm/words").expect("ssh was called");
+        let words: Vec<String> = serde_json::from_str(words.lines().next().expect("a call")).expect("JSON");
+        assert_eq!(words[0], first, "{words:?}");
+        let env = site.read("app/node_modules/looks/env").expect("ran");
+        assert!(!env.contains("GIT_EXEC_PATH") && !env.contains("GIT_SSH"), "{env}");
     }
 }
 
