@@ -134,8 +134,15 @@ pub fn identify(
         has_integrity: integrity.is_some(),
     };
     let real_name = entry.and_then(|e| e.name.clone());
+    // What was asked of the registry; the tarball's own word could keep the grant of a version.
+    let installed = entry.and_then(|e| e.version.clone()).or_else(|| claim("npm_package_version"));
     let verified = if root {
         Verified::Yes
+    } else if installed.is_some() && manifest_version.is_some() && installed != manifest_version {
+        Verified::No(format!(
+            "its manifest says version {}",
+            manifest_version.as_deref().unwrap_or("nothing")
+        ))
     } else {
         let asked_for = by_place
             .as_deref()
@@ -153,7 +160,7 @@ pub fn identify(
         name: by_place.or_else(|| manifest_name.clone()).unwrap_or_else(|| {
             directory.file_name().unwrap_or(OsStr::new("project")).to_string_lossy().into_owned()
         }),
-        version: entry.and_then(|e| e.version.clone()).or(manifest_version),
+        version: installed.or(manifest_version),
         dependants: if root { Vec::new() } else { lockfile.dependants(&place) },
         integrity,
         directory,
@@ -296,6 +303,15 @@ mod tests {
         let root = id(dir.path(), "", &[]);
         assert_eq!((root.name.as_str(), root.root, root.place.as_str()), ("app", true, "."));
         assert!(id(dir.path(), "packages/ws", &[]).root);
+    }
+
+    #[test]
+    fn a_tarball_that_claims_another_version_keeps_no_grant() {
+        let dir = project();
+        let claims = [("npm_package_version", "2.0.0"), ("npm_package_integrity", "sha512-x")];
+        let liar = id(dir.path(), "node_modules/a", &claims);
+        assert_eq!(liar.version.as_deref(), Some("2.0.0"));
+        assert!(matches!(liar.verified, Verified::No(_)));
     }
 
     #[test]
