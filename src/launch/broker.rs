@@ -85,7 +85,10 @@ fn accept(run: &Arc<Run>, listener: &UnixListener, stop: &AtomicBool, manager: &
             }
             let (served, manager) = (Arc::clone(run), Arc::clone(manager));
             let session = std::thread::Builder::new().name("script".into()).spawn(move || {
-                let status = match session(&served, &stream, manager.load(Ordering::SeqCst)) {
+                // An optional dependency's failure is no failure to npm; a guard's is one to us.
+                let serve = || session(&served, &stream, manager.load(Ordering::SeqCst));
+                let served_it = std::panic::catch_unwind(std::panic::AssertUnwindSafe(serve));
+                let status = match served_it.unwrap_or_else(|_| Err("a guard panicked".into())) {
                     Ok(status) => status,
                     Err(why) => {
                         served.breach.raise(why);
