@@ -141,7 +141,7 @@ fn projects_of_other_managers_get_a_hint() {
         let site = Site::new();
         site.manifest(json!({}));
         site.write(&format!("app/{file}"), text);
-        assert_error(&plain(&site, &["install"]), 2, &[name, "hint:", "npmguard run --"]);
+        assert_error(&plain(&site, &["install"]), 2, &[name, "hint:", "npmguard npm install"]);
         assert!(!site.path("app/package-lock.json").exists());
     }
     let site = Site::new();

@@ -46,8 +46,7 @@ fn other_manager(name: &str, command: &str) -> i32 {
     fail(
         &format!(
             "this project uses {name}, and this version guards npm only\n\n\
-             hint: `npmguard npm {command}` uses npm all the same; `npmguard run -- {name} install` guards the \
-             whole of {name} as one command"
+             hint: `npmguard npm {command}` uses npm all the same"
         ),
         exit::USAGE,
     )

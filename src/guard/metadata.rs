@@ -40,14 +40,12 @@ enum Named {
 }
 
 fn path(path: usize) -> Named {
-    Named::Path { dirfd: AT_FDCWD_NUMBER, path, last: LastLink::Follow }
+    Named::Path { dirfd: libc::AT_FDCWD, path, last: LastLink::Follow }
 }
 
 fn link(path: usize) -> Named {
-    Named::Path { dirfd: AT_FDCWD_NUMBER, path, last: LastLink::Keep }
+    Named::Path { dirfd: libc::AT_FDCWD, path, last: LastLink::Keep }
 }
-
-const AT_FDCWD_NUMBER: i32 = libc::AT_FDCWD;
 
 impl Guard {
     pub(super) fn metadata(&mut self, request: &Request<'_>, call: MetadataCall) -> Handled {

@@ -1,6 +1,7 @@
 //! From a profile to Landlock rulesets and resource limits.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,6 +67,12 @@ impl Run {
             return Ok(Some(Arc::clone(fence)));
         }
         let fence = Arc::new(landlock::build_exec_fence(programs)?);
+        for program in &fence.inseparable {
+            tracing::info!(
+                "`{}` shares its file with other programs: it is refused by name, and the kernel cannot take it away",
+                crate::event::escape(program.as_os_str().as_bytes())
+            );
+        }
         cache.insert(programs.to_vec(), Arc::clone(&fence));
         Ok(Some(fence))
     }

@@ -274,3 +274,25 @@ pub fn kernel_abi() -> u8 {
     };
     u8::try_from(abi).unwrap_or(0)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_for_a_multi_call_program_is_reported_and_its_file_is_not_taken_away() {
+        if kernel_abi() < LOWEST_ABI {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("manybox"), dir.path().join("wget"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink("manybox", &link).unwrap();
+        assert_eq!(
+            build_exec_fence(std::slice::from_ref(&link)).unwrap().inseparable,
+            std::slice::from_ref(&link)
+        );
+        assert!(build_exec_fence(&[link, file]).unwrap().inseparable.is_empty());
+    }
+}
