@@ -6,8 +6,10 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod registry;
+pub mod world;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -35,6 +37,8 @@ pub struct Site {
     binary: PathBuf,
     env: BTreeMap<String, String>,
     dependencies: BTreeMap<String, String>,
+    /// The words before every command: a program that runs the rest of its arguments.
+    through: Vec<OsString>,
 }
 
 /// What came out of a run.
@@ -75,7 +79,14 @@ impl Site {
         if fs::hard_link(&built, &binary).is_err() {
             fs::copy(&built, &binary).expect("a copy of the program");
         }
-        let site = Site { dir, user, binary, env: BTreeMap::new(), dependencies: BTreeMap::new() };
+        let site = Site {
+            dir,
+            user,
+            binary,
+            env: BTreeMap::new(),
+            dependencies: BTreeMap::new(),
+            through: Vec::new(),
+        };
         for sub in ["home/.ssh", "home/.config", "app/node_modules", "app/.git/hooks", "tmp"] {
             fs::create_dir_all(site.path(sub)).expect("site");
         }
@@ -205,9 +216,17 @@ impl Site {
         if !self.path("app/package.json").exists() {
             self.manifest(json!({}));
         }
-        let mut command = Command::new(program.as_ref());
+        let mut all = self.through.clone();
+        if self.user == User::Ordinary && !all.is_empty() {
+            // What comes before the program needs the caller's rights.
+            let id = NOBODY.to_string();
+            all.extend(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"].map(OsString::from));
+        }
+        all.push(program.as_ref().into());
+        all.extend(words.iter().map(OsString::from));
+        let mut command = Command::new(&all[0]);
         command
-            .args(words)
+            .args(&all[1..])
             .current_dir(self.path("app"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -221,7 +240,9 @@ impl Site {
         }
         if self.user == User::Ordinary {
             own(self.dir.path(), NOBODY);
-            command.uid(NOBODY).gid(NOBODY);
+            if self.through.is_empty() {
+                command.uid(NOBODY).gid(NOBODY);
+            }
             // The caller's own PATH may lead through directories that only root can enter.
             command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         }
