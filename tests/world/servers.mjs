@@ -61,8 +61,17 @@ function rr(name, code, data, ttl) {
   return Buffer.concat([wire(name), fixed, data]);
 }
 
-// The answer to one question, or null for a name that never answers.
+// The answer to one question, or null for a name that never answers and for what is no question.
 function answer(query, proto, server, from) {
+  try {
+    return reply(query, proto, server, from);
+  } catch (error) {
+    record(server, { proto, malformed: query.toString('hex', 0, 64), error: String(error) });
+    return null;
+  }
+}
+
+function reply(query, proto, server, from) {
   let at = 12;
   const labels = [];
   while (query[at]) {
@@ -115,8 +124,8 @@ function answer(query, proto, server, from) {
 function dns(server, address) {
   const udp = createSocket(net.isIPv6(address) ? { type: 'udp6', ipv6Only: true } : 'udp4');
   udp.on('message', (query, peer) => {
-    const reply = answer(query, 'udp', server, peer.address);
-    if (reply) setTimeout(() => udp.send(reply.message, peer.port, peer.address), reply.delay);
+    const found = answer(query, 'udp', server, peer.address);
+    if (found) setTimeout(() => udp.send(found.message, peer.port, peer.address), found.delay);
   });
   const tcp = net.createServer((socket) => {
     let buffer = Buffer.alloc(0);
@@ -125,10 +134,10 @@ function dns(server, address) {
       while (buffer.length >= 2 && buffer.length >= 2 + buffer.readUInt16BE(0)) {
         const query = buffer.subarray(2, 2 + buffer.readUInt16BE(0));
         buffer = buffer.subarray(2 + query.length);
-        const reply = answer(query, 'tcp', server, socket.remoteAddress);
-        if (!reply) continue;
-        const length = Buffer.from([reply.message.length >> 8, reply.message.length & 255]);
-        setTimeout(() => socket.write(Buffer.concat([length, reply.message])), reply.delay);
+        const found = answer(query, 'tcp', server, socket.remoteAddress);
+        if (!found) continue;
+        const length = Buffer.from([found.message.length >> 8, found.message.length & 255]);
+        setTimeout(() => socket.write(Buffer.concat([length, found.message])), found.delay);
       }
     });
   });
