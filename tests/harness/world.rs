@@ -188,7 +188,9 @@ impl World {
     pub fn site_with(&self, user: User, etc: &[(&str, &str)]) -> Site {
         let mut site = Site::of(user);
         let pid = self.servers.id();
-        let mut enter = format!("nsenter --net=/proc/{pid}/fd/3 --mount=/proc/{pid}/ns/mnt");
+        // Nothing here is worth waiting for longer: a test that hangs says where.
+        let mut enter =
+            format!("timeout --kill-after=5 120 nsenter --net=/proc/{pid}/fd/3 --mount=/proc/{pid}/ns/mnt");
         if !is_root() {
             enter.push_str(&format!(" --user=/proc/{pid}/ns/user --preserve-credentials"));
         }
@@ -302,7 +304,7 @@ def say(*a):
     with open('out', 'a') as f: f.write(' '.join(map(str, a)))
 def code(f):
     try: f(); return 'ok'
-    except socket.timeout: return 'timeout'
+    except socket.timeout as e: return errno.errorcode.get(e.errno, 'timeout')
     except socket.gaierror as e: return {socket.EAI_NONAME: 'NONAME', socket.EAI_AGAIN: 'AGAIN'}.get(e.errno, 'GAI%d' % e.errno)
     except OSError as e: return errno.errorcode.get(e.errno, str(e))
 ";
