@@ -47,7 +47,7 @@ for family in (socket.AF_INET, socket.AF_INET6):
         say(first in (0, errno.EINPROGRESS, errno.ECONNREFUSED), bool(ready) or first != errno.EINPROGRESS, errno.errorcode.get(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or (first if first != errno.EINPROGRESS else 0), 'connected'), '')
         s.close()
     # With a time-out, which Python makes of a non-blocking connect.
-    s = socket.create_connection(there, 3); say(s.recv(5).decode(), ''); s.close()
+    s = socket.create_connection(there[:2], 3); say(s.recv(5).decode(), ''); s.close()
     # Made non-blocking between socket() and connect(), and back.
     s = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK); s.setblocking(True)
     say(code(lambda: s.connect(there)), s.recv(5).decode(), '')
@@ -90,7 +90,7 @@ say(raw(s.fileno(), there), raw(l.fileno(), there + bytes(40)), '')
 s = socket.socket(); s.connect(('203.0.113.51', 7777)); say(raw(s.fileno(), bytes(16)), raw(s.fileno(), there), '')
 s = socket.socket(socket.AF_INET6); say(raw(s.fileno(), there))",
     );
-    assert_eq!(out, "EINVAL EINVAL EFAULT EBADF ENOTSOCK ok ok ok ok EAFNOSUPPORT", "{}", run.stderr);
+    assert_eq!(out, "EINVAL EINVAL EFAULT EBADF ENOTSOCK ok ok ok ok EINVAL", "{}", run.stderr);
 }
 
 #[test]
@@ -192,7 +192,7 @@ say(code(lambda: socket.socket(fileno=fd).connect(there)), s.getpeername() == th
 a, b = socket.socketpair(); pid = os.fork()
 if pid == 0: m = socket.socket(); socket.send_fds(a, [b'x'], [m.fileno()]); os._exit(0)
 os.waitpid(pid, 0); fd = socket.recv_fds(b, 1, 1)[1][0]; s = socket.socket(fileno=fd)
-say(code(lambda: s.connect(there)), s.recv(5).decode() if s else '', '')
+say(code(lambda: s.connect(there)), s.recv(5).decode() '', '')
 # In another thread, while this one has closed its number for it.
 s = socket.socket(); d = s.dup(); s.close(); r = []
 t = threading.Thread(target=lambda: r.append(code(lambda: d.connect(there)))); t.start(); t.join(); say(*r)",
