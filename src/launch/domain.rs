@@ -24,7 +24,7 @@ use crate::manager::environment::{self, Caller};
 use crate::manager::identity::{self, PackageId, Verified};
 use crate::manager::lockfile::Lockfile;
 use crate::manager::npm::find_program;
-use crate::policy::{Mode, Policy, PolicyError, Profile, Subject, Variables};
+use crate::policy::{KnownHosts, Mode, Policy, PolicyError, Profile, Subject, Variables};
 use crate::sandbox::child::{Capabilities, Step};
 use crate::sandbox::creds::Identity;
 use crate::sandbox::landlock::{ExecFence, LandlockError};
@@ -192,6 +192,7 @@ impl Run {
             toolchain: self.toolchain.clone(),
             path_dirs: std::env::split_paths(&self.given.path).filter(|p| p.is_absolute()).collect(),
             manager_state: self.given.manager_state.clone(),
+            hosts: KnownHosts::default(),
         }
     }
 
