@@ -25,7 +25,7 @@ use crate::manager::environment::{self, Caller};
 use crate::manager::identity::{self, PackageId, Verified};
 use crate::manager::lockfile::Lockfile;
 use crate::manager::npm::find_program;
-use crate::policy::{Mode, Policy, PolicyError, Profile, Subject, Variables};
+use crate::policy::{KnownHosts, Mode, Policy, PolicyError, Profile, Subject, Variables};
 use crate::resolver::Resolver;
 use crate::sandbox::child::{Capabilities, Step};
 use crate::sandbox::creds::Identity;
@@ -201,6 +201,7 @@ impl Run {
             toolchain: self.toolchain.clone(),
             path_dirs: std::env::split_paths(&self.given.path).filter(|p| p.is_absolute()).collect(),
             manager_state: self.given.manager_state.clone(),
+            hosts: KnownHosts::default(),
         }
     }
 
