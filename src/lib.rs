@@ -11,5 +11,7 @@ pub mod guard;
 pub mod launch;
 pub mod manager;
 pub mod policy;
+pub mod relay;
 pub mod report;
+pub mod resolver;
 pub mod sandbox;

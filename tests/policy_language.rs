@@ -229,7 +229,7 @@ fn addresses_networks_hosts_and_sockets_are_granted_each_in_its_kind() {
         ("10.1.2.3", 80, Allow),
         ("[::ffff:10.0.0.1]", 80, Deny),
     ] {
-        assert_eq!(x.decide_host(host, port).verdict, expected, "{host}:{port}");
+        assert_eq!(x.decide_host(host, port).decision.verdict, expected, "{host}:{port}");
     }
     for (path, expected) in [
         ("/home/u/app/run/a.sock", Allow),

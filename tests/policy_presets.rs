@@ -160,13 +160,13 @@ fn exec_has_what_builds_need_and_not_what_exfiltrates() {
 #[test]
 fn g3_and_g4_a_script_reaches_nothing() {
     let script = profile(&default_policy(), &dependency("left-pad"));
-    for addr in ["127.0.0.1:80", "169.254.169.254:80", "1.2.3.4:443", "[::1]:1", "[2001:db8::1]:443"] {
+    for addr in ["127.0.0.1:80", "10.0.0.1:80", "1.2.3.4:443", "[::1]:1", "[2001:db8::1]:443"] {
         let decision = script.decide_address(addr.parse().unwrap());
         assert_eq!((decision.verdict, &*decision.rule.pointer), (Deny, "scripts.connect.default"), "{addr}");
         assert_eq!(decision.rule.source, "preset:default");
         assert!(decision.rule.line > 1);
     }
-    assert_eq!(script.decide_host("example.test", 443).verdict, Deny);
+    assert_eq!(script.decide_host("example.test", 443).decision.verdict, Deny);
     for socket in ["/run/docker.sock", "/run/user/1000/bus", "/tmp/npmguard-1/own.sock", "relative"] {
         assert_eq!(script.decide_unix(Path::new(socket)).verdict, Deny, "{socket}");
     }
@@ -392,7 +392,7 @@ fn the_manager_keeps_its_tokens_and_executes_node_and_git() {
         "\
         /bin/sh /usr/bin/curl",
     );
-    assert_eq!(manager.decide_host("registry.example.test", 443).verdict, Allow);
+    assert_eq!(manager.decide_host("registry.example.test", 443).decision.verdict, Allow);
     assert_eq!(manager.kernel_grants().read, [Grant::Tree("/".into())]);
     assert!(
         manager.covered(Read, Path::new("/home/u/.npmrc"))

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::fail;
 use crate::launch::supervisor::{self, Options, exit};
 use crate::manager::{environment, identity};
-use crate::policy::{self, Policy, PolicyError, Subject, Variables};
+use crate::policy::{self, KnownHosts, Policy, PolicyError, Subject, Variables};
 
 /// What to do with the policy.
 #[derive(Debug, Subcommand)]
@@ -123,6 +123,7 @@ fn variables(subject: &Subject, project: &Path) -> Variables {
         tmp: std::env::temp_dir().join("npmguard-RUN/tmp-N"),
         cache: None,
         manager_state: Vec::new(),
+        hosts: KnownHosts::default(),
         package,
         home,
     }

@@ -130,7 +130,7 @@ fn lost_event(event: &Event) -> Event {
 fn digest(state: &RandomState, event: &Event) -> u64 {
     let mut hasher = state.build_hasher();
     (event.kind, event.domain, event.verdict, event.syscall, &event.target, &event.rule).hash(&mut hasher);
-    (event.enforced_by, event.errno).hash(&mut hasher);
+    (event.enforced_by, event.errno, event.expected).hash(&mut hasher);
     if let Some(package) = &event.package {
         (&package.name, &package.version, &package.path).hash(&mut hasher);
     }

@@ -99,8 +99,25 @@ pub(super) fn render(event: &Event, stamp: &Stamp<'_>) -> Result<String, serde_j
         last_time: stamp.last_time.map(rfc3339),
         techniques: &event.techniques,
         hint: event.hint.as_deref().map(|hint| sanitize_lines(hint, bound::PATH + bound::MARKER)),
-        detail: event.detail.as_ref().map(|detail| clean(detail, bound::DETAIL_DEPTH)),
+        detail: detail(event).map(|detail| clean(&detail, bound::DETAIL_DEPTH)),
     })
+}
+
+/// The facts of an event, in one object.
+fn detail(event: &Event) -> Option<Cow<'_, Value>> {
+    if event.measured.is_none() && !event.expected {
+        return event.detail.as_ref().map(Cow::Borrowed);
+    }
+    let mut facts = match &event.detail {
+        Some(Value::Object(facts)) => facts.clone(),
+        Some(other) => Map::from_iter([("detail".to_owned(), other.clone())]),
+        None => Map::new(),
+    };
+    facts.extend(event.measured.clone().unwrap_or_default());
+    if event.expected {
+        facts.insert("expected".to_owned(), Value::Bool(true));
+    }
+    Some(Cow::Owned(Value::Object(facts)))
 }
 
 fn rfc3339(time: Timestamp) -> String {

@@ -281,6 +281,12 @@ pub struct Event {
     /// Facts of this kind of event. A key `verdict` in it is written as `outcome`, so that
     /// lines can be counted by their verdict.
     pub detail: Option<serde_json::Value>,
+    /// What was measured or differs from one time to the next: written into `detail`, and
+    /// no reason for a line of its own.
+    pub measured: Option<serde_json::Map<String, serde_json::Value>>,
+    /// A refusal that the policy expects: it is written (`detail.expected`) and is no
+    /// violation.
+    pub expected: bool,
 }
 
 impl Event {
@@ -302,6 +308,8 @@ impl Event {
             techniques: Vec::new(),
             hint: None,
             detail: None,
+            measured: None,
+            expected: false,
         }
     }
 }

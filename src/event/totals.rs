@@ -29,6 +29,8 @@ pub struct ScriptRow {
     pub denied: u64,
     /// Acts that enforcement would have refused.
     pub would_deny: u64,
+    /// Refusals that the policy expects; they count nowhere else in a row.
+    pub expected: u64,
     /// Refused and would-be refused acts by kind.
     pub denied_kinds: BTreeMap<Kind, u64>,
     /// Acts that went ahead and were to be logged.
@@ -56,6 +58,7 @@ impl ScriptRow {
             execs: 0,
             denied: 0,
             would_deny: 0,
+            expected: 0,
             denied_kinds: BTreeMap::new(),
             logged: 0,
             leftovers: 0,
@@ -83,6 +86,11 @@ impl ScriptRow {
     }
 
     fn note(&mut self, event: &Event) {
+        if event.expected && event.verdict.is_refusal() {
+            self.expected += 1;
+            self.note_host(event);
+            return;
+        }
         match event.verdict {
             Verdict::Allowed => {}
             Verdict::Logged => self.logged += 1,
@@ -133,6 +141,9 @@ pub struct Totals {
     pub denied: u64,
     /// Acts that enforcement would have refused.
     pub would_deny: u64,
+    /// Those of the refused acts, and of those that would have been, that the policy
+    /// expects: no violations.
+    pub expected: u64,
     /// Processes that outlived their script.
     pub leftovers: u64,
     /// Acts by kind.
@@ -158,6 +169,7 @@ impl Totals {
                 "logged": self.logged,
                 "denied": self.denied,
                 "would_deny": self.would_deny,
+                "expected": self.expected,
                 "leftovers": self.leftovers,
             }),
         );
@@ -171,7 +183,8 @@ impl Totals {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) totals: Totals,
-    rows: HashMap<(u64, Domain), usize>,
+    /// By script; what the manager did, by the package it did it for.
+    rows: HashMap<(u64, Domain, Option<String>), usize>,
 }
 
 impl Ledger {
@@ -184,13 +197,15 @@ impl Ledger {
             Verdict::Denied => totals.denied += 1,
             Verdict::WouldDeny => totals.would_deny += 1,
         }
+        totals.expected += u64::from(event.expected && event.verdict.is_refusal());
         totals.leftovers += u64::from(event.kind == Kind::Leftover);
         *totals.kinds.entry(event.kind).or_default() += 1;
         // What belongs to no script has a row only once there is something to say.
         if key == 0 && event.verdict == Verdict::Allowed && event.kind != Kind::Leftover {
             return;
         }
-        let slot = *self.rows.entry((key, event.domain)).or_insert_with(|| {
+        let package = event.package.as_ref().filter(|_| key == 0).map(|package| package.name.clone());
+        let slot = *self.rows.entry((key, event.domain, package)).or_insert_with(|| {
             totals.rows.push(empty_row(event));
             totals.rows.len() - 1
         });

@@ -1,6 +1,6 @@
 //! Socket addresses as scripts give them: copied once, read as what they are.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
@@ -62,15 +62,20 @@ impl Address {
     }
 }
 
-/// IPv4 in IPv6 clothes is IPv4.
-pub(super) fn normal(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
+/// The target of an event about TCP.
+pub(super) fn inet_target(address: SocketAddr) -> Target {
+    target(TargetKind::Tcp, address)
 }
 
-/// The target of a connect event.
-pub(super) fn inet_target(address: SocketAddr) -> Target {
-    let shown = SocketAddr::new(normal(address.ip()), address.port());
-    Target { address: Some(shown.to_string()), ..Target::new(TargetKind::Tcp) }
+/// The target of an event about UDP.
+pub(super) fn udp_target(address: SocketAddr) -> Target {
+    target(TargetKind::Udp, address)
+}
+
+/// IPv4 in IPv6 clothes is IPv4.
+fn target(kind: TargetKind, address: SocketAddr) -> Target {
+    let shown = SocketAddr::new(address.ip().to_canonical(), address.port());
+    Target { address: Some(shown.to_string()), ..Target::new(kind) }
 }
 
 /// The destination in a message header.

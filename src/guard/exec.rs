@@ -45,7 +45,7 @@ impl Guard {
                 event.rule = Some(super::builtin_rule(why));
                 event.techniques = vec!["T1620"];
             }
-            None => self.explain(&mut event, &decision),
+            None => self.domain.explain(&mut event, &decision),
         }
         if decision.verdict != Verdict::Deny && !self.kernel_reads(&start) {
             self.explain_unreadable(&mut event, &start);

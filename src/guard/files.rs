@@ -98,6 +98,9 @@ impl Guard {
         if decision.verdict == Verdict::Deny {
             return Ok(self.unless_audit(Answer::Fail(Errno::EACCES)));
         }
+        if !writes && self.domain.resolv_conf.as_ref().is_some_and(|(real, _)| *real == object.path) {
+            return Ok(self.show_resolv_conf(args));
+        }
         let covered = (!reads || self.domain.cover.reads(&object.path))
             && (!writes || self.domain.cover.writes(&object.path));
         if covered || self.domain.mode == crate::policy::Mode::Audit {
@@ -107,6 +110,16 @@ impl Guard {
             return Ok(Answer::Fail(Errno::EXDEV));
         }
         self.open_for(request, args, object)
+    }
+
+    /// The same name servers, and word that they are to be asked over TCP: programs that
+    /// resolve by themselves (Go's) do not look at `RES_OPTIONS`.
+    fn show_resolv_conf(&self, args: &Arguments) -> Answer {
+        let Some((_, shown)) = &self.domain.resolv_conf else { return Answer::Continue };
+        match open(shown.as_path(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(fd) => Answer::Inject(fd, on_exec(args.flags)),
+            Err(_) => Answer::Continue,
+        }
     }
 
     /// Opens on behalf of the script and hands the descriptor over.

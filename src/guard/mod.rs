@@ -6,9 +6,11 @@
 //! everything that policy wants known, becomes an event of this one script.
 
 mod address;
+mod connect;
 mod exec;
 mod files;
 mod metadata;
+mod names;
 mod paths;
 mod process;
 mod refused;
@@ -16,6 +18,7 @@ mod resolve;
 mod serve;
 mod socket_table;
 mod sockets;
+mod verified;
 
 use refused::builtin_rule;
 
@@ -29,6 +32,7 @@ use nix::errno::Errno;
 
 use crate::event::{self, EnforcedBy, Event, EventLog, Kind, Target as EventTarget, TargetKind};
 use crate::policy::{Decision, Mode, PathAction, Profile, RuleRef, Verdict};
+use crate::resolver::Resolver;
 use crate::sandbox::child::Step;
 use crate::sandbox::creds::Identity;
 use crate::sandbox::landlock::Cover;
@@ -88,7 +92,16 @@ pub struct Domain {
     pub groups_are_scoped: bool,
     /// Raised when the manager started something that npmguard cannot intercept.
     pub breach: Arc<Breach>,
+    /// Answers look-ups.
+    pub resolver: Arc<Resolver>,
+    /// resolv.conf(5), resolved, and what a script is shown in its place.
+    pub resolv_conf: Option<(PathBuf, PathBuf)>,
+    /// For the manager: which package asked for a host.
+    pub asked_for: Option<AskedFor>,
 }
+
+/// Tells which package asked for a host.
+pub type AskedFor = Arc<dyn Fn(&str) -> Option<Arc<event::Package>> + Send + Sync>;
 
 /// A run that must not be reported as a success.
 #[derive(Debug, Default)]
@@ -169,10 +182,13 @@ impl Request<'_> {
 }
 
 struct Guard {
-    domain: Domain,
+    domain: Arc<Domain>,
     listener: Arc<Listener>,
     root: i32,
     sockets: socket_table::Table,
+    names: Arc<names::Names>,
+    misses: names::Misses,
+    relays: Vec<verified::Running>,
     /// Directories that were made on the way to a grant.
     made: Vec<PathBuf>,
     /// The listener has hung up: asking it again would only spin.
@@ -213,13 +229,17 @@ impl Guard {
             Call::Process(call) => Ok(self.process_call(request, call)),
             Call::Refused(refusal) => Ok(self.refused(request, refusal)),
         };
-        match handled {
-            Ok(answer) => answer,
-            // The kernel says the same to a pointer it cannot read.
-            Err(Errno::EFAULT) => Answer::Fail(Errno::EFAULT),
-            Err(Errno::ENAMETOOLONG) => Answer::Fail(Errno::ENAMETOOLONG),
-            Err(Errno::ESRCH) => Answer::Fail(Errno::ESRCH),
-            Err(errno) => self.not_inspectable(request, errno),
+        handled.unwrap_or_else(|errno| self.uninspected(request, errno))
+    }
+
+    /// An error on the way to a decision.
+    fn uninspected(&self, request: &Request<'_>, errno: Errno) -> Answer {
+        match errno {
+            // The kernel says the same to a pointer it cannot read, or to no socket.
+            Errno::EFAULT | Errno::ENAMETOOLONG | Errno::ESRCH | Errno::EBADF | Errno::ENOTSOCK => {
+                Answer::Fail(errno)
+            }
+            errno => self.not_inspectable(request, errno),
         }
     }
 
@@ -240,16 +260,10 @@ impl Guard {
 
     /// An event about a call, with everything that every event has.
     fn event(&self, request: &Request<'_>, kind: Kind, verdict: Verdict) -> Event {
-        let verdict = match (verdict, self.domain.mode) {
-            (Verdict::Allow, _) => event::Verdict::Allowed,
-            (Verdict::Log, _) => event::Verdict::Logged,
-            (Verdict::Deny, Mode::Enforce) => event::Verdict::Denied,
-            (Verdict::Deny, Mode::Audit) => event::Verdict::WouldDeny,
-        };
-        let mut event = self.plain_event(kind, verdict);
+        let mut event = self.domain.event(kind, verdict);
         event.process = Some(process::describe(request.notification.pid, self.root));
         event.syscall = Some(request.entry.name);
-        event.enforced_by = match verdict {
+        event.enforced_by = match event.verdict {
             event::Verdict::Denied => EnforcedBy::Supervisor,
             _ => EnforcedBy::None,
         };
@@ -258,10 +272,7 @@ impl Guard {
     }
 
     fn plain_event(&self, kind: Kind, verdict: event::Verdict) -> Event {
-        let mut event = Event::new(kind, self.domain.role.event_domain(), verdict);
-        event.package = Some(self.domain.package.clone());
-        event.script = Some(self.domain.script.clone());
-        event
+        self.domain.plain_event(kind, verdict)
     }
 
     fn log(&self, event: Event) {
@@ -272,36 +283,8 @@ impl Guard {
     fn decided(&self, request: &Request<'_>, kind: Kind, decision: &Decision, target: EventTarget) -> Event {
         let mut event = self.event(request, kind, decision.verdict);
         event.target = Some(target);
-        self.explain(&mut event, decision);
+        self.domain.explain(&mut event, decision);
         event
-    }
-
-    /// Adds the rule of a decision and, if it refused, what would allow the act.
-    fn explain(&self, event: &mut Event, decision: &Decision) {
-        event.rule = Some(event::Rule {
-            source: decision.rule.source.clone(),
-            line: Some(decision.rule.line),
-            pointer: decision.rule.pointer.clone(),
-        });
-        if decision.verdict != Verdict::Deny {
-            return;
-        }
-        event.errno = Some("EACCES");
-        let action = match event.kind {
-            Kind::Read => Some("read"),
-            Kind::Write | Kind::Metadata => Some("write"),
-            Kind::Exec => Some("exec"),
-            Kind::Connect => Some("connect"),
-            _ => None,
-        };
-        let name = event.target.as_ref().and_then(|t| t.address.as_ref().or(t.path.as_ref()));
-        if event.kind == Kind::Connect && name.is_some_and(|n| n.ends_with(":53")) {
-            // Granting the name server would open a channel for data in names.
-            event.hint =
-                Some("this asks for a host's address; grants by host name are not active yet".into());
-            return;
-        }
-        event.hint = action.zip(name).map(|(action, name)| self.domain.profile.hint(action, name));
     }
 
     fn timed_out(&self, wall: Duration) {
@@ -351,6 +334,70 @@ impl Guard {
             Some(process::ProcPath::Own(path)) => PolicyPath::Ordinary(path),
             Some(process::ProcPath::Foreign) => PolicyPath::Foreign,
         }
+    }
+}
+
+impl Domain {
+    /// An event of this domain's script about a decision of the policy.
+    fn event(&self, kind: Kind, verdict: Verdict) -> Event {
+        let verdict = match (verdict, self.mode) {
+            (Verdict::Allow, _) => event::Verdict::Allowed,
+            (Verdict::Log, _) => event::Verdict::Logged,
+            (Verdict::Deny, Mode::Enforce) => event::Verdict::Denied,
+            (Verdict::Deny, Mode::Audit) => event::Verdict::WouldDeny,
+        };
+        self.plain_event(kind, verdict)
+    }
+
+    fn plain_event(&self, kind: Kind, verdict: event::Verdict) -> Event {
+        let mut event = Event::new(kind, self.role.event_domain(), verdict);
+        event.package = Some(self.package.clone());
+        event.script = Some(self.script.clone());
+        event
+    }
+
+    /// Adds the rule of a decision and, if it refused, what would allow the act.
+    fn explain(&self, event: &mut Event, decision: &Decision) {
+        event.rule = Some(event::Rule {
+            source: decision.rule.source.clone(),
+            line: Some(decision.rule.line),
+            pointer: decision.rule.pointer.clone(),
+        });
+        if decision.verdict != Verdict::Deny {
+            return;
+        }
+        event.errno = Some("EACCES");
+        let Some(target) = &event.target else { return };
+        let hinted = match event.kind {
+            Kind::Read => target.path.clone().map(|path| ("read", path)),
+            Kind::Write | Kind::Metadata => target.path.clone().map(|path| ("write", path)),
+            Kind::Exec => target.path.clone().map(|path| ("exec", path)),
+            Kind::Resolve => target.host.clone().map(|host| ("connect", host)),
+            Kind::Connect => connect_hint(target).map(|what| ("connect", what)),
+            _ => None,
+        };
+        event.hint =
+            hinted.map(|(action, what)| self.profile.hint(action, &what)).filter(|hint| !hint.is_empty());
+    }
+
+    /// Puts an act of the manager down to the package that asked for the host.
+    fn attribute(&self, event: &mut Event, host: &str) {
+        if event.verdict.is_refusal()
+            && let Some(package) = self.asked_for.as_ref().and_then(|asked_for| asked_for(host))
+        {
+            event.package = Some(package);
+        }
+    }
+}
+
+/// What a `connect` list has to name so that a connection is allowed.
+fn connect_hint(target: &EventTarget) -> Option<String> {
+    let port = target.address.as_ref().and_then(|a| a.rsplit_once(':')).map(|(_, port)| port);
+    match (&target.host, port) {
+        // Granting a name server would open a channel for data in names.
+        (_, Some("53")) => None,
+        (Some(host), Some(port)) => Some(format!("{host}:{port}")),
+        _ => target.address.clone().or_else(|| target.path.clone()),
     }
 }
 

@@ -147,6 +147,27 @@ pub(super) enum ProcPath {
     Foreign,
 }
 
+/// Whether a signal waits that would end or restart the thread's system call: not
+/// blocked and not ignored (proc_pid_status(5)).
+pub(super) fn has_pending_signal(tid: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else { return false };
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
+    };
+    (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:") != 0
+}
+
+/// Whether the program uses musl, whose resolver knows UDP only.
+pub(super) fn is_musl(pid: i32) -> bool {
+    use std::io::Read;
+    // The interpreter's name is in the program's first page (elf(5), PT_INTERP).
+    let mut page = [0; 4096];
+    let read = std::fs::File::open(format!("/proc/{pid}/exe")).and_then(|mut exe| exe.read(&mut page));
+    let read = read.unwrap_or(0);
+    page[..read].windows(9).any(|w| w == b"/ld-musl-")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

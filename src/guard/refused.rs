@@ -3,11 +3,11 @@
 
 use nix::errno::Errno;
 
-use super::address::{Address, inet_target};
-use super::{Answer, Guard, Request, exec, process};
+use super::address::Address;
+use super::{Answer, Guard, Handled, Request, exec, process};
 use crate::event::{Kind, Rule, Target, TargetKind};
 use crate::policy::{Mode, Verdict};
-use crate::sandbox::syscall::{Call, ProcessCall, Refusal};
+use crate::sandbox::syscall::{Call, ProcessCall, Refusal, SocketCall};
 
 /// The rule behind a refusal that no policy can lift.
 pub(super) fn builtin_rule(what: &str) -> Rule {
@@ -90,7 +90,13 @@ impl Guard {
                 Ok(None) => Answer::Continue,
                 Err(errno) => self.not_inspectable(request, errno),
             },
-            Call::Socket(_) => self.manager_connect(request),
+            Call::Socket(call) => {
+                let handled = match call {
+                    SocketCall::Connect => self.manager_connect(request),
+                    _ => self.socket_call(request, call),
+                };
+                handled.unwrap_or_else(|errno| self.uninspected(request, errno))
+            }
             Call::Refused(refusal) => self.refused(request, refusal),
             _ => Answer::Continue,
         }
@@ -117,21 +123,17 @@ impl Guard {
         Answer::Fail(Errno::EACCES)
     }
 
-    fn manager_connect(&self, request: &Request<'_>) -> Answer {
-        let address = match Address::read(request, 1, 2) {
-            Ok(Some(address)) => address,
-            Ok(None) => return Answer::Continue,
-            Err(errno) => return self.not_inspectable(request, errno),
-        };
-        let Address::Inet(address) = address else { return Answer::Continue };
-        let decision = self.domain.profile.decide_address(address);
-        let target = inet_target(address);
-        let event = self.decided(request, Kind::Connect, &decision, target);
-        self.log(event);
-        if decision.verdict == Verdict::Deny {
-            return self.unless_audit(Answer::Fail(Errno::EACCES));
+    /// The manager's TCP is that of scripts. Its Unix sockets are its own business, but
+    /// for those of name services: it is to ask the resolver.
+    fn manager_connect(&mut self, request: &Request<'_>) -> Handled {
+        match Address::read(request, 1, 2)? {
+            Some(Address::Inet(address)) => self.connect_inet(request, address),
+            Some(Address::Path(path)) if self.names_a_name_service(request, &path) => {
+                Ok(self.unless_audit(Answer::Fail(Errno::ECONNREFUSED)))
+            }
+            Some(Address::Other(family)) if i32::from(family) == libc::AF_UNSPEC => self.connect(request),
+            _ => Ok(Answer::Continue),
         }
-        Answer::Continue
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Domain, Ended, Guard, Role, socket_table};
+use super::{Domain, Ended, Guard, Role, connect, names, socket_table};
 use crate::launch::spawn::{Confined, Report};
 use crate::sandbox::creds;
 
@@ -43,7 +43,9 @@ pub fn serve(
         }
         let left =
             wall.filter(|_| !timed_out && ended.is_none()).map(|w| w.saturating_sub(started.elapsed()));
-        let deadline = [left, patience.filter(|p| !p.is_zero())].into_iter().flatten().min();
+        let waiting = guard.as_mut().is_some_and(Guard::has_waiters);
+        let tick = waiting.then_some(connect::TICK);
+        let deadline = [left, patience.filter(|p| !p.is_zero()), tick].into_iter().flatten().min();
         let timeout = deadline.map_or(PollTimeout::NONE, |d| {
             PollTimeout::try_from(d + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
@@ -78,7 +80,10 @@ pub fn serve(
         if ready.sockets
             && let Some(g) = &mut guard
         {
-            g.sockets.forget_settled();
+            g.settle_attempts();
+        }
+        if let Some(g) = guard.as_mut().filter(|_| waiting) {
+            g.look_after_waiters();
         }
         if ready.client {
             match client.as_ref().map(|fd| read_signals(fd.as_fd())) {
@@ -103,10 +108,13 @@ pub fn serve(
             Ok(Some(Report::Listener(listener))) => {
                 if let Some(domain) = domain.take() {
                     guard = Some(Guard {
-                        domain,
+                        domain: Arc::new(domain),
                         listener: Arc::new(listener),
                         root: confined.reaper_pid(),
                         sockets: socket_table::Table::default(),
+                        names: Arc::new(names::Names::default()),
+                        misses: names::Misses::default(),
+                        relays: Vec::new(),
                         made: Vec::new(),
                         deserted: false,
                     });
@@ -123,6 +131,9 @@ pub fn serve(
             }
             Ok(Some(Report::Done)) => {
                 confined.wait();
+                if let Some(guard) = &mut guard {
+                    guard.close_network();
+                }
                 let ended =
                     ended.unwrap_or_else(|| Ended::Broken("the reaper ended without a status".into()));
                 return match (asked, &ended) {

@@ -3,29 +3,30 @@
 //! A script's TCP and Unix stream sockets are created here and injected; a duplicate,
 //! found again by the socket's inode, stays until the connection stands. So a connect
 //! is performed on the guard's own copy of the address, without `pidfd_getfd` and
-//! without a second look at the target's memory. All other kinds of socket do not
-//! exist inside a script domain.
+//! without a second look at the target's memory. UDP sockets are handed out mute: shut
+//! down for sending before anybody has them, which Linux never takes back. All other
+//! kinds of socket do not exist inside a script domain.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, UnixAddr, bind,
-    connect, listen, socket,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, UnixAddr,
+    bind, connect, listen, shutdown, socket,
 };
 
-use super::address::{Address, inet_target, message_address, normal};
+use super::address::{Address, inet_target, message_address, udp_target};
 use super::refused::errno_name;
 use super::resolve::{self, Found, LastLink};
-use super::socket_table::{listener_line, socket_inode};
-use super::{Answer, Guard, Handled, Request, builtin_rule};
+use super::socket_table::{Kind as SocketKind, Settled, named_listener, socket_inode};
+use super::{Answer, Guard, Handled, Request, Role, builtin_rule, connect::local_address, process};
 use crate::event::{Kind, Target, TargetKind};
-use crate::policy::{Decision, Mode, PathAction, Verdict};
+use crate::policy::{Decision, Mode, PathAction, Verdict, canonical};
 use crate::sandbox::notify::OnExec;
 use crate::sandbox::process_memory::MsgHdr;
 use crate::sandbox::syscall::SocketCall;
@@ -46,15 +47,24 @@ fn service(path: &[u8]) -> Option<&'static str> {
         ("dbus", "D-Bus"),
         (".X11-unix", "X11"),
         ("wayland-", "Wayland"),
+        ("crio", "CRI-O"),
+        ("/run/systemd/", "systemd"),
+        ("pulse/native", "PulseAudio"),
+        ("pipewire-", "PipeWire"),
     ];
     known.into_iter().find(|(needle, _)| has(needle)).map(|(_, name)| name)
 }
 
 /// Name services that the C library asks before DNS; without them it goes on by itself.
 fn is_name_service(path: &std::path::Path) -> bool {
-    ["/run/nscd/socket", "/var/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve"]
-        .iter()
-        .any(|p| path == std::path::Path::new(p))
+    [
+        "/run/nscd/socket",
+        "/var/run/nscd/socket",
+        "/run/systemd/resolve/io.systemd.Resolve",
+        "/run/avahi-daemon/socket",
+    ]
+    .iter()
+    .any(|p| path == std::path::Path::new(p))
 }
 
 impl Guard {
@@ -86,29 +96,42 @@ impl Guard {
     fn socket(&mut self, request: &Request<'_>) -> Answer {
         let (family, kind, protocol) = (request.fd(0), request.fd(1), request.fd(2));
         let (base, flags) = (kind & 0xf, kind & !0xf);
-        let family = match (family, base, protocol) {
-            (libc::AF_INET, libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => AddressFamily::Inet,
-            (libc::AF_INET6, libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => AddressFamily::Inet6,
-            (libc::AF_UNIX, libc::SOCK_STREAM, 0 | libc::AF_UNIX) => AddressFamily::Unix,
-            (libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_DGRAM, libc::NETLINK_ROUTE) => {
+        let watched = self.domain.role == Role::Manager || self.domain.mode == Mode::Audit;
+        let inet = match family {
+            libc::AF_INET => Some(AddressFamily::Inet),
+            libc::AF_INET6 => Some(AddressFamily::Inet6),
+            _ => None,
+        };
+        let (family, socket_kind) = match (inet, base, protocol) {
+            (Some(family), libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => (family, SocketKind::Tcp),
+            (Some(family), libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => {
+                let asks_by_udp =
+                    self.domain.role == Role::Manager && process::is_musl(request.notification.pid);
+                if self.domain.mode == Mode::Audit || asks_by_udp {
+                    return Answer::Continue;
+                }
+                (family, SocketKind::MuteUdp)
+            }
+            // What a manager does with other sockets is its own business, but for those
+            // that carry TCP past Landlock.
+            (None, ..) if watched => return Answer::Continue,
+            (Some(_), libc::SOCK_RAW, _) if watched => return Answer::Continue,
+            (None, libc::SOCK_STREAM, 0 | libc::AF_UNIX) if family == libc::AF_UNIX => {
+                (AddressFamily::Unix, SocketKind::Unix)
+            }
+            (None, libc::SOCK_RAW | libc::SOCK_DGRAM, libc::NETLINK_ROUTE) if family == libc::AF_NETLINK => {
                 return Answer::Continue;
             }
             _ => return self.refuse_socket(request, family, base, protocol),
         };
-        if self.domain.mode == Mode::Audit {
-            return Answer::Continue;
-        }
-        let mut how = SockFlag::SOCK_CLOEXEC;
-        if flags & libc::SOCK_NONBLOCK != 0 {
-            how |= SockFlag::SOCK_NONBLOCK;
-        }
-        self.sockets.drop_closed(self.root);
-        let made = socket(family, SockType::Stream, how, None::<SockProtocol>);
-        match made.and_then(|fd| self.sockets.insert(&fd, family).map(|()| fd)) {
-            Ok(fd) => {
-                let on_exec = if flags & libc::SOCK_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep };
-                Answer::Inject(fd, on_exec)
-            }
+        match hand_out(socket_kind, family, flags) {
+            Ok(fd) => match self.sockets.insert(&fd, socket_kind, family, self.root) {
+                Ok(()) => {
+                    let on_exec = if flags & libc::SOCK_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep };
+                    Answer::Inject(fd, on_exec)
+                }
+                Err(errno) => Answer::Fail(errno),
+            },
             Err(errno) => Answer::Fail(errno),
         }
     }
@@ -135,42 +158,41 @@ impl Guard {
     }
 
     /// The inode behind a descriptor of the caller, if it is a socket.
-    fn inode(&self, request: &Request<'_>) -> Result<u64, Errno> {
+    pub(super) fn inode(&self, request: &Request<'_>) -> Result<u64, Errno> {
         let link = fs::read_link(format!("/proc/{}/fd/{}", request.notification.pid, request.fd(0)));
         let link = link.map_err(|_| Errno::EBADF)?;
         socket_inode(link.as_os_str().as_bytes()).ok_or(Errno::ENOTSOCK)
     }
 
-    fn connect(&mut self, request: &Request<'_>) -> Handled {
+    /// Whether a path leads to a socket of a name service.
+    pub(super) fn names_a_name_service(&self, request: &Request<'_>, path: &[u8]) -> bool {
+        matches!(
+            resolve::resolve(request.target(), libc::AT_FDCWD, path, LastLink::Follow),
+            Ok(Found::Object(object)) if is_name_service(&object.path)
+        )
+    }
+
+    pub(super) fn connect(&mut self, request: &Request<'_>) -> Handled {
         let Some(address) = Address::read(request, 1, 2)? else { return Ok(Answer::Fail(Errno::EFAULT)) };
         match address {
             Address::Inet(address) => self.connect_inet(request, address),
             Address::Path(path) => self.connect_path(request, &path),
             Address::Abstract(name) => {
+                if named_listener(&name).is_some_and(|inode| self.sockets.listening.contains(&inode)) {
+                    return self.connect_unix(request, UnixPeer::Abstract(name));
+                }
                 let target = Target::named(TargetKind::Abstract, &[b"@", &name[..]].concat());
                 Ok(self.refuse_unix(request, target, service(&name), None))
             }
             Address::Other(_) if self.domain.mode == Mode::Audit => Ok(Answer::Continue),
+            Address::Other(family) if i32::from(family) == libc::AF_UNSPEC => {
+                // getaddrinfo(3) undoes its connects so; another connect does the same.
+                let inode = self.inode(request)?;
+                let mute = self.sockets.open.get(&inode).is_some_and(|e| e.kind == SocketKind::MuteUdp);
+                Ok(if mute { Answer::Value(0) } else { Answer::Fail(Errno::EAFNOSUPPORT) })
+            }
             Address::Other(_) => Ok(Answer::Fail(Errno::EAFNOSUPPORT)),
         }
-    }
-
-    fn connect_inet(&mut self, request: &Request<'_>, address: SocketAddr) -> Handled {
-        let to = SocketAddr::new(normal(address.ip()), address.port());
-        let own = to.ip().is_loopback() && self.listens_on(to);
-        let decision = self.domain.profile.decide_address(to);
-        if !own {
-            let mut event = self.decided(request, Kind::Connect, &decision, inet_target(to));
-            event.techniques = connect_techniques(to);
-            self.log(event);
-            if decision.verdict == Verdict::Deny {
-                return Ok(self.unless_audit(Answer::Fail(Errno::EACCES)));
-            }
-        }
-        if self.domain.mode == Mode::Audit {
-            return Ok(Answer::Continue);
-        }
-        self.perform_connect(request, Peer::Inet(address))
     }
 
     fn connect_path(&mut self, request: &Request<'_>, path: &[u8]) -> Handled {
@@ -198,7 +220,7 @@ impl Guard {
         if self.domain.mode == Mode::Audit {
             return Ok(Answer::Continue);
         }
-        self.perform_connect(request, Peer::Unix(object))
+        self.connect_unix(request, UnixPeer::Object(object))
     }
 
     fn refuse_unix(
@@ -224,33 +246,33 @@ impl Guard {
         self.unless_audit(Answer::Fail(Errno::EACCES))
     }
 
-    /// Connects the guard's duplicate; a blocking socket waits in a worker.
-    fn perform_connect(&mut self, request: &Request<'_>, peer: Peer) -> Handled {
+    /// Connects the guard's duplicate; who may wait for a full queue waits in a worker.
+    fn connect_unix(&mut self, request: &Request<'_>, peer: UnixPeer) -> Handled {
         let inode = self.inode(request)?;
-        let Some(entry) = self.sockets.open.get_mut(&inode) else {
+        let Some(entry) = self.sockets.open.get(&inode) else {
             return Ok(Answer::Fail(Errno::EISCONN));
         };
         if !self.listener.is_valid(request.notification.id) {
             return Ok(Answer::Later);
         }
         let flags = OFlag::from_bits_retain(fcntl(&entry.fd, FcntlArg::F_GETFL)?);
+        let fd = Arc::clone(&entry.fd);
         if flags.contains(OFlag::O_NONBLOCK) {
-            return Ok(match peer.connect(entry.fd.as_raw_fd()) {
+            return Ok(match peer.connect(fd.as_raw_fd()) {
                 Ok(()) => {
-                    self.sockets.settle(inode);
+                    self.sockets.settle(inode, Settled::Connected);
                     Answer::Value(0)
-                }
-                Err(Errno::EINPROGRESS) => {
-                    entry.connecting = true;
-                    Answer::Fail(Errno::EINPROGRESS)
                 }
                 Err(errno) => Answer::Fail(errno),
             });
         }
-        entry.connecting = true;
-        let (fd, listener, id) = (Arc::clone(&entry.fd), Arc::clone(&self.listener), request.notification.id);
+        // The worker has the last duplicate, so that a close in the script closes.
+        self.sockets.settle(inode, Settled::Connected);
+        let (listener, id) = (Arc::clone(&self.listener), request.notification.id);
         std::thread::spawn(move || {
-            let _ = match peer.connect(fd.as_raw_fd()) {
+            let result = peer.connect(fd.as_raw_fd());
+            drop(fd);
+            let _ = match result {
                 Ok(()) => listener.succeed(id, 0),
                 Err(errno) => listener.fail(id, errno as i32),
             };
@@ -272,16 +294,22 @@ impl Guard {
             Address::Abstract(_) | Address::Other(_) => return Ok(Answer::Continue),
         };
         let inode = self.inode(request)?;
-        if !normal(address.ip()).is_loopback() {
+        let Some(entry) = self.sockets.open.get_mut(&inode) else { return Ok(Answer::Fail(Errno::EINVAL)) };
+        let mute = entry.kind == SocketKind::MuteUdp;
+        if mute && address.port() == 0 && address.ip().is_unspecified() {
+            // A client's bind before it sends: there is nothing to be received.
+            return Ok(Answer::Value(0));
+        }
+        // Unlike a connect, a bind to the unspecified address means every interface.
+        if !address.ip().to_canonical().is_loopback() {
             let mut event = self.event(request, Kind::Socket, Verdict::Deny);
-            event.target = Some(inet_target(address));
+            event.target = Some(if mute { udp_target(address) } else { inet_target(address) });
             event.rule = Some(builtin_rule("servers on addresses other than loopback"));
             event.errno = Some("EACCES");
             event.techniques = vec!["T1571"];
             self.log(event);
             return Ok(Answer::Fail(Errno::EACCES));
         }
-        let Some(entry) = self.sockets.open.get_mut(&inode) else { return Ok(Answer::Fail(Errno::EINVAL)) };
         let bound = match address {
             SocketAddr::V4(v4) => bind(entry.fd.as_raw_fd(), &SockaddrIn::from(v4)),
             SocketAddr::V6(v6) => bind(entry.fd.as_raw_fd(), &SockaddrIn6::from(v6)),
@@ -305,20 +333,26 @@ impl Guard {
     }
 
     fn listen(&mut self, request: &Request<'_>) -> Answer {
-        if self.domain.mode == Mode::Audit {
-            return Answer::Continue;
-        }
         let inode = match self.inode(request) {
             Ok(inode) => inode,
             Err(errno) => return Answer::Fail(errno),
         };
+        let audit = self.domain.mode == Mode::Audit;
         let Some(entry) = self.sockets.open.get(&inode) else {
             // Listening again only changes the backlog; anything else was never handed out.
-            let settled = self.sockets.settled.contains(&inode);
-            return if settled { Answer::Value(0) } else { Answer::Fail(Errno::EINVAL) };
+            let listens = self.sockets.settled.get(&inode) == Some(&Settled::Listens);
+            return match (audit, listens) {
+                (true, _) => Answer::Continue,
+                (false, true) => Answer::Value(0),
+                (false, false) => Answer::Fail(Errno::EINVAL),
+            };
         };
-        let inet = entry.family != AddressFamily::Unix;
-        if inet && !entry.bound_to_loopback {
+        if entry.kind == SocketKind::MuteUdp {
+            return Answer::Fail(Errno::EOPNOTSUPP);
+        }
+        let inet = entry.kind == SocketKind::Tcp;
+        let at = local_address(&entry.fd).filter(|_| inet);
+        if inet && !entry.bound_to_loopback && !audit {
             // Without an address the kernel would listen on every one.
             let mut event = self.event(request, Kind::Socket, Verdict::Deny);
             event.target = Some(Target::named(TargetKind::Socket, b"listen on every address"));
@@ -328,40 +362,39 @@ impl Guard {
             self.log(event);
             return Answer::Fail(Errno::EACCES);
         }
-        let backlog = Backlog::new(request.fd(1).clamp(0, 4096)).unwrap_or(Backlog::MAXCONN);
-        match listen(&entry.fd, backlog) {
-            Ok(()) => {
-                // The duplicate must not keep the port after the script closed it.
-                self.sockets.settle(inode);
-                if inet {
-                    self.sockets.listening.insert(inode);
-                }
-                Answer::Value(0)
+        let answer = if audit {
+            Answer::Continue
+        } else {
+            let backlog = Backlog::new(request.fd(1).clamp(0, 4096)).unwrap_or(Backlog::MAXCONN);
+            if let Err(errno) = listen(&entry.fd, backlog) {
+                return Answer::Fail(errno);
             }
-            Err(errno) => Answer::Fail(errno),
+            Answer::Value(0)
+        };
+        // The duplicate must not keep the port after the script closed it.
+        self.sockets.settle(inode, Settled::Listens);
+        self.sockets.listening.insert(inode);
+        if let Some(at) = at {
+            let mut event = self.event(request, Kind::Socket, Verdict::Allow);
+            event.target = Some(inet_target(at));
+            event.rule = Some(builtin_rule("servers on loopback"));
+            self.log(event);
         }
-    }
-
-    /// Whether one of the domain's own sockets listens there (proc_net_tcp(5)).
-    fn listens_on(&self, address: SocketAddr) -> bool {
-        if self.sockets.listening.is_empty() {
-            return false;
-        }
-        ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().any(|table| {
-            let text = fs::read_to_string(table).unwrap_or_default();
-            text.lines().skip(1).filter_map(listener_line).any(|(local, inode)| {
-                local.port() == address.port()
-                    && normal(local.ip()) == address.ip()
-                    && self.sockets.listening.contains(&inode)
-            })
-        })
+        answer
     }
 
     /// A send with a destination, or with fast open, is a connection attempt. Inside a
-    /// domain no socket exists that could carry it, so "continue" can do no harm.
+    /// domain no socket exists that could carry it (UDP sockets are mute), so "continue"
+    /// can do no harm.
     fn send(&self, request: &Request<'_>, address: Option<Address>, flags: u64) -> Handled {
         let fast_open = flags as i32 & libc::MSG_FASTOPEN != 0;
+        let inode = self.inode(request).unwrap_or_default();
+        let udp = self.sockets.open.get(&inode).is_some_and(|e| e.kind == SocketKind::MuteUdp);
         let target = match address {
+            Some(Address::Inet(address)) if udp && flags as i32 & libc::MSG_FASTOPEN == 0 => {
+                self.refuse_udp(request, SocketAddr::new(canonical(address.ip()), address.port()));
+                return Ok(self.unless_audit(Answer::Fail(Errno::EACCES)));
+            }
             Some(Address::Inet(address)) => inet_target(address),
             _ if fast_open => Target::named(TargetKind::Tcp, b"TCP fast open"),
             _ => return Ok(Answer::Continue),
@@ -377,19 +410,42 @@ impl Guard {
     }
 }
 
-/// Where a connection is to go, as the guard holds it.
-enum Peer {
-    Inet(SocketAddr),
-    /// The very object that was decided on, not its name.
-    Unix(resolve::Object),
+/// Makes a socket for a domain.
+fn hand_out(kind: SocketKind, family: AddressFamily, flags: i32) -> Result<OwnedFd, Errno> {
+    let (base, protocol) = match kind {
+        SocketKind::Tcp => (SockType::Stream, Some(SockProtocol::Tcp)),
+        SocketKind::MuteUdp => (SockType::Datagram, Some(SockProtocol::Udp)),
+        SocketKind::Unix => (SockType::Stream, None),
+    };
+    let mut socket_flags = SockFlag::SOCK_CLOEXEC;
+    if flags & libc::SOCK_NONBLOCK != 0 {
+        socket_flags |= SockFlag::SOCK_NONBLOCK;
+    }
+    let fd = socket(family, base, socket_flags, protocol)?;
+    if kind == SocketKind::MuteUdp {
+        // "Not connected" is what the call says, and what it does is done all the same:
+        // every send checks the flag (sock_alloc_send_pskb), and nothing clears it.
+        match shutdown(fd.as_raw_fd(), Shutdown::Write) {
+            Ok(()) | Err(Errno::ENOTCONN) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(fd)
 }
 
-impl Peer {
+/// A Unix socket to connect to, as the guard holds it.
+enum UnixPeer {
+    /// The very object that was decided on, not its name.
+    Object(resolve::Object),
+    /// A name of the domain's own.
+    Abstract(Vec<u8>),
+}
+
+impl UnixPeer {
     fn connect(&self, fd: i32) -> Result<(), Errno> {
         match self {
-            Peer::Inet(SocketAddr::V4(v4)) => connect(fd, &SockaddrIn::from(*v4)),
-            Peer::Inet(SocketAddr::V6(v6)) => connect(fd, &SockaddrIn6::from(*v6)),
-            Peer::Unix(object) => connect(fd, &UnixAddr::new(object.reopen_path().as_str())?),
+            UnixPeer::Object(object) => connect(fd, &UnixAddr::new(object.reopen_path().as_str())?),
+            UnixPeer::Abstract(name) => connect(fd, &UnixAddr::new_abstract(name)?),
         }
     }
 }
@@ -422,13 +478,4 @@ fn describe_socket(family: i32, kind: i32, protocol: i32) -> String {
         (_, other) => format!(" (protocol {other})"),
     };
     format!("{family} {kind_name}{what}")
-}
-
-fn connect_techniques(address: SocketAddr) -> Vec<&'static str> {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_link_local() => vec!["T1552.005"],
-        _ if address.port() == 53 => vec!["T1071.004"],
-        ip if ip.is_loopback() => vec!["T1046"],
-        _ => vec!["T1041"],
-    }
 }

@@ -35,7 +35,8 @@ impl Run {
             write.extend(self.given.manager_state.iter().cloned());
             write.push(self.given.project.clone());
             write.push(task.tmp.clone());
-            let grants = Grants { read: None, write, execute: task.programs.clone(), network: Network::Free };
+            let execute = task.programs.clone();
+            let grants = Grants { read: None, write, execute, network: Network::Supervised };
             let (fence, cover) = landlock::build(&grants, abi)?;
             return Ok(Confinement { fences: vec![fence], shared: None, cover });
         }

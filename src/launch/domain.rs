@@ -19,12 +19,14 @@ use super::confine::resource_limits;
 use super::run_dir::{RunDir, remove_tmp};
 use super::spawn::{Confined, Handles, Spec, exit_code};
 use crate::event::{self, EnforcedBy, Event, EventLog, Kind};
-use crate::guard::{self, Breach, Domain, Ended, Role};
+use crate::guard::{self, AskedFor, Breach, Domain, Ended, Role};
+use crate::manager::asked::asked_for;
 use crate::manager::environment::{self, Caller};
 use crate::manager::identity::{self, PackageId, Verified};
 use crate::manager::lockfile::Lockfile;
 use crate::manager::npm::find_program;
-use crate::policy::{Mode, Policy, PolicyError, Profile, Subject, Variables};
+use crate::policy::{KnownHosts, Mode, Policy, PolicyError, Profile, Subject, Variables};
+use crate::resolver::Resolver;
 use crate::sandbox::child::{Capabilities, Step};
 use crate::sandbox::creds::Identity;
 use crate::sandbox::landlock::{ExecFence, LandlockError};
@@ -122,7 +124,9 @@ pub struct Run {
     pub(super) fences: Mutex<HashMap<Vec<PathBuf>, Arc<ExecFence>>>,
     toolchain: Vec<PathBuf>,
     keys: AtomicU64,
-    lockfile: OnceLock<Lockfile>,
+    resolver: Arc<Resolver>,
+    resolv_conf: Option<(PathBuf, PathBuf)>,
+    lockfile: Arc<OnceLock<Lockfile>>,
 }
 
 /// What a confined tree is to run.
@@ -167,14 +171,19 @@ impl Run {
     pub fn new(given: Given) -> std::io::Result<Run> {
         let dir = RunDir::create()?;
         let binary = fs::metadata(&dir.binary)?;
+        let resolver = Resolver::system();
+        let shown = dir.write_resolv_conf(&resolver.resolv_conf())?;
+        let resolv_conf = fs::canonicalize("/etc/resolv.conf").ok().map(|real| (real, shown));
         Ok(Run {
             binary_inode: (binary.dev(), binary.ino()),
+            resolver: Arc::new(resolver),
+            resolv_conf,
             dir,
             toolchain: environment::toolchain(&given.path, given.home.as_deref()),
             given,
             breach: Arc::new(Breach::default()),
             keys: AtomicU64::new(1),
-            lockfile: OnceLock::new(),
+            lockfile: Arc::new(OnceLock::new()),
             fences: Mutex::new(HashMap::new()),
         })
     }
@@ -192,6 +201,7 @@ impl Run {
             toolchain: self.toolchain.clone(),
             path_dirs: std::env::split_paths(&self.given.path).filter(|p| p.is_absolute()).collect(),
             manager_state: self.given.manager_state.clone(),
+            hosts: KnownHosts::default(),
         }
     }
 
@@ -520,6 +530,9 @@ impl Run {
             landlocked: enforce && self.given.kernel.landlock_abi > 0,
             groups_are_scoped: scoped,
             breach: Arc::clone(&self.breach),
+            resolver: Arc::clone(&self.resolver),
+            resolv_conf: self.resolv_conf.clone(),
+            asked_for: (task.role == Role::Manager).then(|| self.asked_for()),
         };
         let wall = limits.wall.filter(|_| enforce && task.role != Role::Manager);
         if task.identity.is_none() {
@@ -532,6 +545,19 @@ impl Run {
                 .join()
                 .unwrap_or_else(|_| Ended::Broken("the guard panicked".into()))
         }))
+    }
+
+    /// Tells for the manager which package asked for a host.
+    fn asked_for(&self) -> AskedFor {
+        let (project, lockfile) = (self.given.project.clone(), Arc::clone(&self.lockfile));
+        Arc::new(move |host| {
+            let lockfile = lockfile.get_or_init(|| Lockfile::load(&project));
+            let asker = asked_for(host, &project, lockfile).into_iter().next()?;
+            let mut package = event::Package::new(asker.name.as_bytes(), Path::new(&asker.place));
+            package.version = asker.version.map(|v| event::escape(v.as_bytes()));
+            package.dependency_of = asker.dependants.iter().map(|d| event::escape(d.as_bytes())).collect();
+            Some(Arc::new(package))
+        })
     }
 
     /// The identity to take on when the stub runs as somebody else, which only root's

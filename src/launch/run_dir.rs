@@ -89,6 +89,14 @@ impl RunDir {
         self.path().join(SOCKET_NAME)
     }
 
+    /// Writes what scripts are shown in place of resolv.conf(5); its path.
+    pub fn write_resolv_conf(&self, text: &str) -> io::Result<PathBuf> {
+        let path = self.path().join("resolv.conf");
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o444))?;
+        Ok(path)
+    }
+
     /// Makes the private temporary directory of script number `key`.
     pub fn make_tmp(&self, key: u64, owner: Option<(Uid, nix::unistd::Gid)>) -> io::Result<PathBuf> {
         let tmp = self.path().join(format!("tmp-{key}"));

@@ -259,8 +259,9 @@ fn begin(
     let log = EventLog::open(options.log.as_deref(), options.verbosity)?;
     if !options.quiet {
         let home = home.clone();
+        let verbose = options.verbosity > 0;
         log.set_observer(Box::new(move |event, first| {
-            if first && event.verdict.is_refusal() {
+            if first && event.verdict.is_refusal() && (verbose || !event.expected) {
                 report::print_denial(event, home.as_deref());
             }
         }));
@@ -403,8 +404,8 @@ fn violations(options: &Options, run: &Run) -> u64 {
     fail_on
         .iter()
         .map(|kind| match kind {
-            FailOn::Denied => totals.denied,
-            FailOn::WouldDeny => totals.would_deny,
+            FailOn::Denied => totals.denied.saturating_sub(totals.expected),
+            FailOn::WouldDeny => totals.would_deny.saturating_sub(totals.expected),
             FailOn::Logged => totals.logged,
             FailOn::Leftover => totals.leftovers,
             FailOn::Drift => 0,

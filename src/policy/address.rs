@@ -2,10 +2,10 @@
 //! Unix sockets. A name never matches an address and an address never matches a
 //! name: which name an address belongs to is for a resolver to know, not for us.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::name::wildcard;
 use super::pattern::PathPattern;
+use super::special;
 
 /// One parsed entry of a `connect` list.
 #[derive(Debug, Clone)]
@@ -14,12 +14,55 @@ pub(super) enum ConnectPattern {
     Any(Option<u16>),
     /// An address or a network.
     Network { address: IpAddr, prefix: u8, port: Option<u16> },
-    /// A host name, lower case; `*.` covers subdomains and not the name itself.
-    Host { name: Box<str>, port: Option<u16> },
+    /// A host name.
+    Host { name: HostName, port: Option<u16> },
     /// `unix:/path`, with the path pattern language.
     Unix(Box<PathPattern>),
     /// `{registry}` and its like: names that the launcher knows.
     Group(Box<str>),
+}
+
+/// A host name in a policy: lower case, without the dot at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostName {
+    pub(super) name: Box<str>,
+    /// Written `*.name`: every name below this one, and not the name itself.
+    pub(super) below: bool,
+}
+
+impl HostName {
+    /// `None` for what cannot be a host name; a wildcard is none.
+    pub(super) fn exact(text: &str) -> Option<Self> {
+        let name = lower(text);
+        let label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        // What ends in a number is read as an address by libc (inet_aton) and by URLs.
+        let number = |label: &str| {
+            let digits = label.strip_prefix("0x").unwrap_or(label);
+            let all = |of: fn(&u8) -> bool| digits.bytes().all(|b| of(&b));
+            if digits.len() < label.len() { all(u8::is_ascii_hexdigit) } else { all(u8::is_ascii_digit) }
+        };
+        let good =
+            name.len() <= 253 && name.split('.').all(label) && !name.rsplit('.').next().is_some_and(number);
+        good.then(|| Self { name: name.into(), below: false })
+    }
+
+    /// `host` must be lower case and without the dot at its end.
+    pub(super) fn matches(&self, host: &str) -> bool {
+        match host.strip_suffix(&*self.name) {
+            Some(rest) if self.below => rest.len() > 1 && rest.ends_with('.'),
+            Some(rest) => rest.is_empty(),
+            None => false,
+        }
+    }
+}
+
+/// The form in which names are compared.
+pub(super) fn lower(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 const HINT: &str = "write `host`, `*.host`, `host:port`, an address, a network such as `10.0.0.0/8`, \
@@ -63,48 +106,51 @@ impl ConnectPattern {
         if host == "*" {
             return Ok(Self::Any(port));
         }
-        let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let plain = name.strip_prefix("*.").unwrap_or(&name);
-        let label = |label: &str| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        };
-        if plain.len() > 253 || !plain.split('.').all(label) {
-            return Err(broken("is not a host, an address or a network"));
+        let (below, plain) = host.strip_prefix("*.").map_or((false, host), |plain| (true, plain));
+        match HostName::exact(plain) {
+            Some(name) => Ok(Self::Host { name: HostName { below, ..name }, port }),
+            None if plain.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !plain.is_empty() => {
+                Err(broken("is not a complete address"))
+            }
+            None => Err(broken("is not a host, an address or a network")),
         }
-        if plain.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
-            return Err(broken("is not a complete address"));
-        }
-        Ok(Self::Host { name: name.into(), port })
     }
 
-    pub(super) fn matches_address(&self, addr: SocketAddr) -> bool {
+    /// Whether it holds this address, which must be canonical, at some port.
+    pub(super) fn holds(&self, ip: IpAddr) -> bool {
         match self {
-            Self::Any(port) => port.is_none_or(|port| port == addr.port()),
-            Self::Network { address, prefix, port } => {
-                port.is_none_or(|port| port == addr.port())
-                    && in_network(canonical(addr.ip()), *address, *prefix)
-            }
+            Self::Any(_) => true,
+            Self::Network { address, prefix, .. } => in_network(ip, *address, *prefix),
             _ => false,
         }
     }
 
-    /// `host` must be lower case and without its trailing dot.
-    pub(super) fn matches_host(&self, host: &str, port: u16) -> bool {
+    /// Whether it covers this name, at some port.
+    pub(super) fn names(&self, host: &str) -> bool {
         match self {
-            Self::Any(only) => only.is_none_or(|only| only == port),
-            Self::Host { name, port: only } => {
-                only.is_none_or(|only| only == port) && wildcard(name.as_bytes(), host.as_bytes())
-            }
+            Self::Any(_) => true,
+            Self::Host { name, .. } => name.matches(host),
             _ => false,
         }
+    }
+
+    /// The only port that it speaks of.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Any(port) | Self::Network { port, .. } | Self::Host { port, .. } => *port,
+            Self::Unix(_) | Self::Group(_) => None,
+        }
+    }
+
+    /// Whether it is this one address, written out.
+    pub(super) fn spells_out(&self, ip: IpAddr) -> bool {
+        matches!(self, Self::Network { address, prefix, .. } if *address == ip && *prefix == width(ip))
     }
 }
 
-/// An address as the network sees it: `::ffff:10.0.0.1` is `10.0.0.1`.
-pub(super) fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
+/// The bits of an address.
+fn width(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
 }
 
 type Network = (IpAddr, u8, Option<u16>);
@@ -138,13 +184,12 @@ fn parse_network(text: &str) -> Option<Result<Network, &'static str>> {
             _ => return Some(Err("has no valid port after the `:`")),
         },
     };
-    let width: u8 = if written.is_ipv4() { 32 } else { 128 };
     let mut length: u8 = match prefix.map(str::parse) {
-        None => width,
-        Some(Ok(length)) if length <= width => length,
+        None => width(written),
+        Some(Ok(length)) if length <= width(written) => length,
         Some(_) => return Some(Err("has no valid prefix length after the `/`")),
     };
-    let address = canonical(written);
+    let address = written.to_canonical();
     if address.is_ipv4() && written.is_ipv6() {
         let Some(shorter) = length.checked_sub(96) else {
             return Some(Err("mixes IPv4 and IPv6: a network of mapped addresses has at least `/96`"));
@@ -154,6 +199,8 @@ fn parse_network(text: &str) -> Option<Result<Network, &'static str>> {
     if mask(address, length) != address {
         return Some(Err("has bits set after its prefix"));
     }
+    // `0.0.0.0` alone is this machine; `0.0.0.0/0` is every address.
+    let address = if length == width(address) { special::canonical(address) } else { address };
     Some(Ok((address, length, port)))
 }
 
@@ -180,7 +227,9 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, addr: &str) -> bool {
-        ConnectPattern::parse(pattern).unwrap().matches_address(addr.parse().unwrap())
+        let (pattern, to) =
+            (ConnectPattern::parse(pattern).unwrap(), addr.parse::<std::net::SocketAddr>().unwrap());
+        pattern.holds(special::canonical(to.ip())) && pattern.port().is_none_or(|port| port == to.port())
     }
 
     #[test]
@@ -197,13 +246,21 @@ mod tests {
         assert!(!matches("0.0.0.0/0", "[2001:db8::1]:5"));
         assert!(!matches("example.test", "1.2.3.4:5"));
         assert!(matches("*", "1.2.3.4:5"));
+        assert!(matches("0.0.0.0:80", "127.0.0.1:80"));
+        assert!(matches("127.0.0.0/8", "0.0.0.0:80") && matches("[::]:80", "[::1]:80"));
     }
 
     #[test]
     fn hosts() {
         let host = |pattern: &str, host: &str, port| {
-            ConnectPattern::parse(pattern).unwrap().matches_host(host, port)
+            let pattern = ConnectPattern::parse(pattern).unwrap();
+            pattern.names(&lower(host)) && pattern.port().is_none_or(|only| only == port)
         };
+        assert!(host("Example.test.", "EXAMPLE.test.", 1));
+        assert!(!host("example.test", "evilexample.test", 1));
+        assert!(!host("example.test", "example.test.evil.test", 1));
+        assert!(!host("example.test", "a.example.test", 1));
+        assert!(!host("*.example.test", ".example.test", 1));
         assert!(host("Example.test", "example.test", 1));
         assert!(host("*.example.test", "a.b.example.test", 1));
         assert!(!host("*.example.test", "example.test", 1));
@@ -229,6 +286,10 @@ mod tests {
             "::ffff:0.0.0.0/8",
             "[::1",
             "a*b.test",
+            "*.*.test",
+            "0x7f000001",
+            "x.0x7f",
+            "1.2.3",
         ] {
             assert!(ConnectPattern::parse(text).is_err(), "{text:?}");
         }

@@ -5,13 +5,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::ConnectPattern;
+use super::connect::ConnectRules;
 use super::grants::{Coverage, KernelGrants};
 use super::groups::Variables;
 use super::matcher::{PathSet, normal};
@@ -51,7 +50,7 @@ pub(super) struct Ranked {
 }
 
 impl Ranked {
-    fn decision(&self, rank: Option<u32>) -> &Decision {
+    pub(super) fn decision(&self, rank: Option<u32>) -> &Decision {
         rank.and_then(|rank| self.decisions.get(rank as usize)).unwrap_or(&self.default)
     }
 
@@ -98,21 +97,6 @@ pub(super) struct EnvRules {
     pub(super) except: HashMap<u32, Vec<Cow<'static, NamePattern>>>,
 }
 
-#[derive(Debug)]
-pub(super) struct ConnectRules {
-    pub(super) ranked: Ranked,
-    pub(super) patterns: Vec<(u32, ConnectPattern)>,
-    pub(super) unix: PathSet,
-    pub(super) unresolved: Decision,
-}
-
-impl ConnectRules {
-    fn first(&self, matches: impl Fn(&ConnectPattern) -> bool) -> Decision {
-        let rank = self.patterns.iter().find(|(_, pattern)| matches(pattern)).map(|(rank, _)| *rank);
-        self.ranked.decision(rank).clone()
-    }
-}
-
 /// Everything that policy says about one subject.
 #[derive(Debug)]
 pub struct Profile {
@@ -146,29 +130,6 @@ impl Profile {
                     .is_some_and(|except| except.iter().any(|pattern| pattern.matches(&lower)))
         });
         rules.ranked.decision(rank.map(|(rank, _)| *rank)).clone()
-    }
-
-    /// About an address. Host-name rules never match one.
-    pub fn decide_address(&self, addr: SocketAddr) -> Decision {
-        self.connect.first(|pattern| pattern.matches_address(addr))
-    }
-
-    /// About a host name, before it is resolved.
-    pub fn decide_host(&self, host: &str, port: u16) -> Decision {
-        let plain = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = plain.parse::<IpAddr>() {
-            return self.decide_address(SocketAddr::new(address, port));
-        }
-        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        self.connect.first(|pattern| pattern.matches_host(&host, port))
-    }
-
-    /// About a Unix socket's path, which must be absolute and already resolved.
-    pub fn decide_unix(&self, path: &Path) -> Decision {
-        match normal(path) {
-            Some(path) => self.connect.ranked.decision(self.connect.unix.best(&path, |_| true)).clone(),
-            None => self.connect.unresolved.clone(),
-        }
     }
 
     /// What the kernel can be told exactly.

@@ -9,7 +9,7 @@ use std::thread;
 use super::check;
 use super::error::Problem;
 use super::file::{Common, FormatVersion, Limit, LimitsFile, PackageFile, PolicyFile, RuleFile};
-use super::model::{Document, PackageEntry, Rule, RuleLists, Section, Stated, StatedLimits};
+use super::model::{Document, PackageEntry, Rule, RuleLists, Section, Stated, StatedLimits, Terms};
 use super::package::PackageKey;
 use super::yaml::{self, Node, Position, Value};
 
@@ -161,7 +161,9 @@ impl Places<'_> {
         let placed = texts.into_iter().zip(items);
         placed
             .map(|(text, item)| match &item.value {
-                Value::Text(read) if **read == *text => Ok(Rule { text, at: item.at }),
+                Value::Text(read) if **read == *text => {
+                    Ok(Rule { text, at: item.at, terms: Terms::default() })
+                }
                 _ => Err(self.differs(item.at, &text)),
             })
             .collect()

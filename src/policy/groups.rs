@@ -5,14 +5,18 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::address::{ConnectPattern, HostName};
+use super::connect::Origin;
 use super::error::did_you_mean;
 use super::model::Action;
 use super::name::NamePattern;
 use super::pattern::{PathPattern, Resolved, Shape, trim};
+use super::special;
 
 // One item a line would make the lists three times as long.
 #[rustfmt::skip]
@@ -43,6 +47,46 @@ pub struct Variables {
     pub path_dirs: Vec<PathBuf>,
     /// `{manager-state}`: caches and logs of the package manager.
     pub manager_state: Vec<PathBuf>,
+    /// `{registry}`, `{proxy}`, `{git-hosts}`.
+    pub hosts: KnownHosts,
+}
+
+/// The hosts that the package manager is set up to use.
+#[derive(Debug, Clone, Default)]
+pub struct KnownHosts {
+    /// `{registry}`: the registries.
+    pub registry: Vec<Endpoint>,
+    /// `{proxy}`: the proxies.
+    pub proxy: Vec<Endpoint>,
+    /// `{git-hosts}`: where git dependencies come from.
+    pub git_hosts: Vec<Endpoint>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A name in lower case, or an address in text form without brackets.
+    pub host: String,
+    /// The port, if only one is meant.
+    pub port: Option<u16>,
+    /// The user's own configuration names it, so it may have private or loopback addresses.
+    pub private: bool,
+}
+
+impl Endpoint {
+    /// The pattern that is this host and nothing else. A lockfile may have named it, so nothing
+    /// in it is a wildcard; `None` for what is no host.
+    fn pattern(&self) -> Option<ConnectPattern> {
+        let port = self.port;
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => {
+                let address = special::canonical(ip);
+                let prefix = if address.is_ipv4() { 32 } else { 128 };
+                Some(ConnectPattern::Network { address, prefix, port })
+            }
+            Err(_) => HostName::exact(&self.host).map(|name| ConnectPattern::Host { name, port }),
+        }
+    }
 }
 
 /// What a group holds.
@@ -53,8 +97,8 @@ pub(super) enum Members {
     Programs(&'static [&'static str]),
     /// Environment variable name patterns.
     Names(&'static [&'static str]),
-    /// Hosts that the launcher fills in.
-    Hosts,
+    /// Host patterns; none where the launcher fills them in.
+    Hosts(&'static [&'static str]),
 }
 
 /// A named list.
@@ -128,6 +172,21 @@ pub(super) fn names(name: &str) -> &'static [NamePattern] {
     groups.get(name).map_or(&[], Vec::as_slice)
 }
 
+/// The patterns of a group of hosts that is the same everywhere, read once.
+fn hosts(name: &str) -> &'static [ConnectPattern] {
+    static HOSTS: OnceLock<HashMap<&'static str, Vec<ConnectPattern>>> = OnceLock::new();
+    let groups = HOSTS.get_or_init(|| {
+        let hosts = GROUPS.iter().filter_map(|group| match group.members {
+            Members::Hosts(texts) => Some((group.name, texts)),
+            _ => None,
+        });
+        let read =
+            |texts: &[&str]| texts.iter().filter_map(|text| ConnectPattern::parse(text).ok()).collect();
+        hosts.map(|(name, texts)| (name, read(texts))).collect()
+    });
+    groups.get(name).map_or(&[], Vec::as_slice)
+}
+
 fn variable(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|variable| variable.name == name)
 }
@@ -156,7 +215,7 @@ pub(super) fn check_name(name: &str, action: Action, bare: bool) -> Result<(), (
         Members::Paths(_) => ("paths", !matches!(action, Action::Env | Action::Connect)),
         Members::Programs(_) => ("programs", !matches!(action, Action::Env | Action::Connect)),
         Members::Names(_) => ("variable names", action == Action::Env),
-        Members::Hosts => ("hosts", action == Action::Connect),
+        Members::Hosts(_) => ("hosts", action == Action::Connect),
     };
     if !fits {
         return Err((
@@ -216,6 +275,18 @@ impl Variables {
         paths(name).iter().flat_map(|pattern| self.resolve(pattern)).collect()
     }
 
+    /// The patterns of a group of hosts, and where each comes from.
+    pub(super) fn hosts(&self, name: &str) -> Vec<(ConnectPattern, Origin)> {
+        let endpoints = match name {
+            "registry" => &self.hosts.registry,
+            "proxy" => &self.hosts.proxy,
+            "git-hosts" => &self.hosts.git_hosts,
+            _ => return hosts(name).iter().map(|pattern| (pattern.clone(), Origin::Group)).collect(),
+        };
+        let origin = |private| if private { Origin::UserConfiguration } else { Origin::Group };
+        endpoints.iter().filter_map(|host| Some((host.pattern()?, origin(host.private)))).collect()
+    }
+
     /// The variable that names the longest part of this path, and the rest, for hints.
     pub(super) fn tokenise(&self, path: &std::path::Path) -> Option<(&'static str, PathBuf)> {
         const ORDER: [&str; 6] = ["package", "tmp", "node_modules", "cache", "project", "home"];
@@ -250,7 +321,7 @@ pub fn show_groups() -> String {
             Members::Paths(members) => ("paths", members),
             Members::Programs(members) => ("programs", members),
             Members::Names(members) => ("names", members),
-            Members::Hosts => ("hosts", &[][..]),
+            Members::Hosts(members) => ("hosts", members),
         };
         let mut line = format!("    {what}:");
         for member in members {
@@ -295,7 +366,14 @@ mod tests {
                     }
                 }
                 Members::Programs(names) => assert!(names.iter().all(|name| !name.contains(['/', '*']))),
-                Members::Hosts => {}
+                Members::Hosts(hosts) => {
+                    for text in hosts {
+                        assert!(
+                            matches!(ConnectPattern::parse(text), Ok(ConnectPattern::Host { .. })),
+                            "{text}"
+                        );
+                    }
+                }
             }
         }
     }

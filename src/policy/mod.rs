@@ -6,6 +6,7 @@
 mod address;
 mod cache;
 mod check;
+mod connect;
 mod decide;
 mod decode;
 mod error;
@@ -23,13 +24,16 @@ mod profile;
 mod programs;
 mod quantity;
 mod show;
+mod special;
 mod yaml;
 
+pub use connect::ConnectDecision;
 pub use decide::{Decision, Limits, Profile};
 pub use error::{PolicyError, Problem};
 pub use grants::{Grant, KernelGrants};
-pub use groups::{Variables, show_groups};
+pub use groups::{Endpoint, KnownHosts, Variables, show_groups};
 pub use load::{Policy, Sources, load};
-pub use model::{FailOn, Mode, PathAction, RuleRef, UnknownWord, Verdict};
+pub use model::{FailOn, Mode, PathAction, RuleRef, UnknownWord, Verdict, Verify};
 pub use profile::Subject;
 pub use show::show;
+pub use special::{AddressClass, canonical, class};

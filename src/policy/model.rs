@@ -169,11 +169,30 @@ impl fmt::Display for RuleRef {
     }
 }
 
+/// What a grant by name demands of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// The TLS server name, or the HTTP `Host`, must be granted too.
+    Sni,
+}
+
+words!(pub Verify, "check", { Sni => "sni" });
+
+/// What an entry of a `connect` list says beside its pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Terms {
+    pub(super) verify: Option<Verify>,
+    /// The refusal is foreseen and no violation.
+    pub(super) expected: bool,
+}
+
 /// One entry of an `allow`, `log` or `deny` list.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) text: Box<str>,
     pub(super) at: Position,
+    pub(super) terms: Terms,
 }
 
 /// The rules of one action.

@@ -12,7 +12,8 @@ use semver::Version;
 use super::address::ConnectPattern;
 use super::cache::Cache;
 use super::check::{group_name, package_pointer};
-use super::decide::{ConnectRules, Decision, EnvRules, Limits, PathRules, Profile, Ranked};
+use super::connect::{ConnectRule, ConnectRules, Origin};
+use super::decide::{Decision, EnvRules, Limits, PathRules, Profile, Ranked};
 use super::error::{PolicyError, Problem};
 use super::grants::{self, Form, Forms, GroupForm, KernelGrants};
 use super::groups::{self, Variables};
@@ -289,19 +290,25 @@ impl Build<'_> {
     }
 
     fn connect_rules(&self, sets: &[RuleSet<'_>]) -> Result<ConnectRules, PolicyError> {
-        let mut patterns = Vec::new();
+        let mut rules = Vec::new();
         let mut unix = PathSetBuilder::default();
         let ranked = rank(sets, Action::Connect, |_, rank, rule, part| {
+            let terms = rule.terms;
             match ConnectPattern::parse(&rule.text).map_err(|error| broken(part, rule, error))? {
                 ConnectPattern::Unix(pattern) => {
                     self.vars.resolve(&pattern).into_iter().for_each(|resolved| unix.add(rank, resolved));
                 }
-                pattern => patterns.push((rank, pattern)),
+                ConnectPattern::Group(name) => {
+                    let hosts = self.vars.hosts(&name).into_iter();
+                    rules.extend(hosts.map(|(pattern, origin)| ConnectRule { rank, pattern, origin, terms }));
+                }
+                pattern => rules.push(ConnectRule { rank, pattern, origin: Origin::Written, terms }),
             }
             Ok(())
         })?;
         let unresolved = built_in(Verdict::Deny, "connect.unresolved".into());
-        Ok(ConnectRules { ranked, patterns, unix: self.set(unix, "unix:")?, unresolved })
+        let metadata = built_in(Verdict::Deny, "connect.metadata-addresses".into());
+        Ok(ConnectRules { ranked, rules, unix: self.set(unix, "unix:")?, unresolved, metadata })
     }
 }
 

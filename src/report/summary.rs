@@ -123,15 +123,20 @@ fn sentence(rows: &[ScriptRow], totals: &Totals) -> String {
             rows.iter().filter(|row| refused(row) > 0).map(|row| (&row.package, &row.version)).collect();
         plural(names.len() as u64, "package")
     };
-    if totals.denied > 0 {
-        parts.push(format!("{} refused {}", who(|row| row.denied), plural(totals.denied, "time")));
+    let denied = totals.denied.saturating_sub(totals.expected);
+    let would_deny = totals.would_deny.saturating_sub(totals.expected);
+    if denied > 0 {
+        parts.push(format!("{} refused {}", who(|row| row.denied), plural(denied, "time")));
     }
-    if totals.would_deny > 0 {
-        let times = plural(totals.would_deny, "time");
+    if would_deny > 0 {
+        let times = plural(would_deny, "time");
         parts.push(format!("{} would be refused {times}", who(|row| row.would_deny)));
     }
-    if totals.denied + totals.would_deny == 0 {
+    if denied + would_deny == 0 {
         parts.push("nothing refused".to_owned());
+    }
+    if totals.expected > 0 {
+        parts.push(format!("{} expected", plural(totals.expected, "refusal")));
     }
     if totals.leftovers > 0 {
         let noun = if totals.leftovers == 1 { "process" } else { "processes" };

@@ -11,11 +11,18 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 /// Most descriptors one message carries here.
 pub const MOST_DESCRIPTORS: usize = 32;
 
+/// Marks messages of npmguard's own: the child hands the listener over while it is
+/// already under the filter, and nobody could answer a report of that call. Unix sockets
+/// do not look at the flag. A script that sets it gains nothing: no socket of its domain
+/// can carry what sendmsg(2) addresses.
+pub const UNREPORTED: i32 = libc::MSG_CONFIRM;
+
 /// Sends `data` (at least one byte) with `fds`; returns how many bytes went.
 pub fn send(socket: BorrowedFd<'_>, data: &[u8], fds: &[RawFd]) -> Result<usize, Errno> {
     let rights = [ControlMessage::ScmRights(fds)];
     let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(data)], rights, MsgFlags::MSG_NOSIGNAL, None)
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::from_bits_retain(UNREPORTED);
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(data)], rights, flags, None)
 }
 
 /// Receives into `buffer`; zero bytes mean the other end is gone.

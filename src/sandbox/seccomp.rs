@@ -55,6 +55,11 @@ pub struct Filters {
     pub fixed: Vec<BpfProgram>,
 }
 
+/// From `linux/in.h` and `linux/in6.h`; not in `libc`.
+const MCAST_JOIN_GROUP: i32 = 42;
+const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
+const IPV6_JOIN_ANYCAST: i32 = 27;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Builds the filters of a domain for this architecture.
@@ -159,11 +164,33 @@ fn script_rules(signals: Signals) -> Result<Rules, FilterError> {
     for nr in [libc::SYS_shmget, libc::SYS_semget, libc::SYS_msgget] {
         rules.insert(nr, one(&[(0, Op::Ne, libc::IPC_PRIVATE as u64)])?);
     }
+    // Joining a group announces it to the network (IGMP, MLD) without any send.
+    let ip = [
+        (
+            libc::IPPROTO_IP,
+            [
+                libc::IP_ADD_MEMBERSHIP,
+                libc::IP_ADD_SOURCE_MEMBERSHIP,
+                MCAST_JOIN_GROUP,
+                MCAST_JOIN_SOURCE_GROUP,
+            ],
+        ),
+        (
+            libc::IPPROTO_IPV6,
+            [libc::IPV6_ADD_MEMBERSHIP, IPV6_JOIN_ANYCAST, MCAST_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP],
+        ),
+    ];
+    let joins = ip.iter().flat_map(|(level, names)| names.iter().map(move |name| (*level, *name)));
+    let joins = joins.map(|(level, name)| rule(&[(1, Op::Eq, level as u64), (2, Op::Eq, name as u64)]));
+    rules.insert(libc::SYS_setsockopt, joins.collect::<Result<_, _>>()?);
     // A destination or fast open makes a send a connect. Without an address the
     // call goes where the socket was connected, and that was decided before.
     let fast_open = libc::MSG_FASTOPEN as u64;
     rules.insert(libc::SYS_sendto, vec![rule(&[(3, Op::MaskedEq(fast_open), fast_open)])?, address_rule(4)?]);
-    rules.insert(libc::SYS_sendmsg, one(&[(2, Op::MaskedEq(fast_open), fast_open)])?);
+    let unreported = super::ipc::UNREPORTED as u64;
+    let sendmsg =
+        [rule(&[(2, Op::MaskedEq(fast_open), fast_open)])?, rule(&[(2, Op::MaskedEq(unreported), 0)])?];
+    rules.insert(libc::SYS_sendmsg, sendmsg.into());
     // Changing one's own limits is nobody else's business; the first argument is a pid.
     for nr in [
         libc::SYS_prlimit64,
@@ -189,7 +216,7 @@ fn manager_rules() -> Result<Rules, FilterError> {
     let mut rules: Rules = syscall::refused().map(|entry| (entry.nr, ALWAYS)).collect();
     rules.insert(libc::SYS_clone, namespace_rules()?);
     for entry in syscall::all() {
-        if matches!(entry.call, Call::Exec(_)) || entry.nr == libc::SYS_connect {
+        if matches!(entry.call, Call::Exec(_)) || [libc::SYS_socket, libc::SYS_connect].contains(&entry.nr) {
             rules.insert(entry.nr, ALWAYS);
         }
     }
@@ -336,6 +363,11 @@ mod tests {
             (libc::SYS_sendto, [3, 1, 1, 0x2000_0000, 0, 0], true),
             (libc::SYS_sendto, [3, 1, 1, 0, 0x7f00_0000_0000, 16], true),
             (libc::SYS_sendto, [3, 1, 1, 0, 0, 0], false),
+            (libc::SYS_sendmsg, [3, 1, 0, 0, 0, 0], true),
+            (libc::SYS_setsockopt, [3, 0, 35, 0, 0, 0], true),
+            (libc::SYS_setsockopt, [3, 41, 20, 0, 0, 0], true),
+            (libc::SYS_setsockopt, [3, 1, 35, 0, 0, 0], false),
+            (libc::SYS_setsockopt, [3, 6, 1, 0, 0, 0], false),
             (libc::SYS_shmget, [42, 0, 0, 0, 0, 0], true),
             (libc::SYS_shmget, [0, 0, 0, 0, 0, 0], false),
             (libc::SYS_prlimit64, [0, 7, 0, 0, 0, 0], false),

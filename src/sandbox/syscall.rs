@@ -316,6 +316,7 @@ pub const CONDITIONAL: &[Entry] = entries! {
     l::SYS_shmget, "shmget", refuse("shmget", l::EACCES);
     l::SYS_semget, "semget", refuse("semget", l::EACCES);
     l::SYS_msgget, "msgget", refuse("msgget", l::EACCES);
+    l::SYS_setsockopt, "setsockopt", refuse_as("setsockopt: join a multicast group", l::EPERM, "T1095");
 };
 
 /// Every call that is notified whatever its arguments, but for the socket, process

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use npmguard::policy::{
-    PathAction, Policy, PolicyError, Profile, Sources, Subject, Variables, Verdict, load,
+    KnownHosts, PathAction, Policy, PolicyError, Profile, Sources, Subject, Variables, Verdict, load,
 };
 
 pub struct Project {
@@ -66,6 +66,7 @@ pub fn vars() -> Variables {
         toolchain: vec!["/home/u/.cache/headers".into()],
         path_dirs: vec!["/home/u/bin".into(), "/usr/local/bin".into(), "/usr/bin".into()],
         manager_state: vec!["/home/u/.npm".into()],
+        hosts: KnownHosts::default(),
     }
 }
 

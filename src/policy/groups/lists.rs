@@ -104,12 +104,12 @@ pub(in crate::policy) const GROUPS: &[Group] = &[
         doc: "environment variables that honest builds need",
         members: Members::Names(BUILD_VARIABLES),
     },
-    Group { name: "registry", doc: "the registries of this project", members: Members::Hosts },
-    Group { name: "proxy", doc: "the proxies that the manager is set up to use", members: Members::Hosts },
+    Group { name: "registry", doc: "the registries of this project", members: Members::Hosts(&[]) },
+    Group { name: "proxy", doc: "the proxies that the manager is set up to use", members: Members::Hosts(&[]) },
     Group {
         name: "git-hosts",
         doc: "the hosts of git dependencies in the lockfile",
-        members: Members::Hosts,
+        members: Members::Hosts(&[]),
     },
 ];
 
