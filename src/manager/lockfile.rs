@@ -1,10 +1,12 @@
 //! `package-lock.json`: what the project pinned for a place in `node_modules`, and
 //! through whom a package came in.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
 
 use serde::Deserialize;
+
+use super::spec;
 
 /// Larger lockfiles are not read; the largest public ones have a few tens of MiB.
 const LARGEST: u64 = 256 << 20;
@@ -42,6 +44,16 @@ pub struct Entry {
     peer_dependencies: BTreeMap<String, String>,
 }
 
+impl Entry {
+    /// Names and specs of what it depends on; peers are asked for by others.
+    pub fn specs(&self) -> impl Iterator<Item = (&str, &str)> {
+        [&self.dependencies, &self.optional_dependencies, &self.dev_dependencies]
+            .into_iter()
+            .flatten()
+            .map(|(name, spec)| (name.as_str(), spec.as_str()))
+    }
+}
+
 impl Lockfile {
     /// Reads the lockfile of a project; an absent or unreadable one is empty, because
     /// npm itself reports it.
@@ -58,6 +70,27 @@ impl Lockfile {
     /// The entry for a place such as `node_modules/a/node_modules/@s/b`.
     pub fn entry(&self, place: &str) -> Option<&Entry> {
         self.packages.get(place)
+    }
+
+    /// Every place with its entry.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.packages.iter().map(|(place, entry)| (place.as_str(), entry))
+    }
+
+    /// Hosts that packages of a registry were fetched from: entries with an address and an
+    /// integrity, whose address no manifest asks for.
+    pub fn registry_hosts(&self) -> Vec<String> {
+        let by_address: HashSet<&str> =
+            self.packages.values().flat_map(Entry::specs).map(|(_, spec)| spec).collect();
+        let hosts: BTreeSet<String> = self
+            .packages
+            .iter()
+            .filter(|(place, entry)| place.contains("node_modules/") && entry.integrity.is_some())
+            .filter_map(|(_, entry)| entry.resolved.as_deref())
+            .filter(|resolved| !by_address.contains(resolved))
+            .filter_map(|resolved| Some(spec::remote_of_url(resolved)?.host))
+            .collect();
+        hosts.into_iter().collect()
     }
 
     /// Names of the packages from the project down to the one at `place`, which is not

@@ -28,7 +28,7 @@ mod yaml;
 pub use decide::{Decision, Limits, Profile};
 pub use error::{PolicyError, Problem};
 pub use grants::{Grant, KernelGrants};
-pub use groups::{Variables, show_groups};
+pub use groups::{Variables, is_credential, show_groups};
 pub use load::{Policy, Sources, load};
 pub use model::{FailOn, Mode, PathAction, RuleRef, UnknownWord, Verdict};
 pub use profile::Subject;
