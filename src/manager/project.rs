@@ -1,7 +1,10 @@
 //! The project: where it is, which manager it wants, what it links to.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -145,11 +148,17 @@ const LARGEST_MANIFEST: u64 = 16 << 20;
 /// Directories looked at in search of workspaces.
 const MOST_DIRECTORIES: usize = 20_000;
 
+/// Opens a file of someone else's making: a pipe in its place must not stop the reader.
+pub(super) fn open_file(path: &Path) -> Option<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    file.metadata().is_ok_and(|m| m.is_file()).then_some(file)
+}
+
 /// The manifest of a directory, if it is one.
 pub(super) fn manifest(directory: &Path) -> Option<Value> {
-    let path = directory.join("package.json");
-    path.metadata().ok().filter(|m| m.is_file() && m.len() <= LARGEST_MANIFEST)?;
-    let data = std::fs::read(path).ok()?;
+    let file = open_file(&directory.join("package.json"))?;
+    let mut data = Vec::new();
+    file.take(LARGEST_MANIFEST).read_to_end(&mut data).ok()?;
     serde_json::from_slice(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&data)).ok()
 }
 

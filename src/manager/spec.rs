@@ -252,7 +252,7 @@ fn repository(scheme: &str, rest: &str) -> Source {
 }
 
 /// A host that every program reads alike: ASCII, nothing encoded, no odd separators.
-fn plain_host(text: &str) -> Option<String> {
+pub(super) fn plain_host(text: &str) -> Option<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     if !text.bytes().all(plain) {
         return None;
