@@ -12,4 +12,5 @@ pub mod launch;
 pub mod manager;
 pub mod policy;
 pub mod report;
+pub mod resolver;
 pub mod sandbox;
