@@ -13,7 +13,7 @@ use serde_json::json;
 use super::refused::builtin_rule;
 use super::{Domain, Role};
 use crate::event::{self, EnforcedBy, Event, Kind, Target, TargetKind};
-use crate::policy::{AddressClass, ConnectDecision, Mode, Verdict, address_class};
+use crate::policy::{AddressClass, ConnectDecision, Mode, Verdict, class as address_class};
 use crate::resolver::{Client, Lookup, Outcome, Ruling};
 
 /// Pairs of address and name that one domain remembers; the oldest go first.

@@ -103,6 +103,10 @@ pub struct Given {
     pub manager_state: Vec<PathBuf>,
     /// The registries that the manager is told to use.
     pub registries: Vec<String>,
+    /// The hosts that the manager is set up to use.
+    pub hosts: KnownHosts,
+    /// The project's lockfile as it was before the manager ran.
+    pub lockfile: Option<Lockfile>,
     /// The log and the policy files, resolved.
     pub own_files: Arc<[PathBuf]>,
     /// The real git.
@@ -168,9 +172,10 @@ impl Run {
     ///
     /// # Errors
     /// When the run's directory cannot be made.
-    pub fn new(given: Given) -> std::io::Result<Run> {
+    pub fn new(mut given: Given) -> std::io::Result<Run> {
         let dir = RunDir::create()?;
         let binary = fs::metadata(&dir.binary)?;
+        let lockfile = given.lockfile.take().map_or_else(OnceLock::new, OnceLock::from);
         let resolver = Resolver::system();
         let shown = dir.write_resolv_conf(&resolver.resolv_conf())?;
         let resolv_conf = fs::canonicalize("/etc/resolv.conf").ok().map(|real| (real, shown));
@@ -183,7 +188,7 @@ impl Run {
             given,
             breach: Arc::new(Breach::default()),
             keys: AtomicU64::new(1),
-            lockfile: Arc::new(OnceLock::new()),
+            lockfile: Arc::new(lockfile),
             fences: Mutex::new(HashMap::new()),
         })
     }
@@ -201,7 +206,7 @@ impl Run {
             toolchain: self.toolchain.clone(),
             path_dirs: std::env::split_paths(&self.given.path).filter(|p| p.is_absolute()).collect(),
             manager_state: self.given.manager_state.clone(),
-            hosts: KnownHosts::default(),
+            hosts: self.given.hosts.clone(),
         }
     }
 

@@ -14,6 +14,8 @@ use super::signals;
 use super::spawn::{exit_code, own_environment};
 use crate::event::{EventLog, SinkError};
 use crate::guard::Ended;
+use crate::manager::hosts::{Known, known_hosts};
+use crate::manager::lockfile::Lockfile;
 use crate::manager::npm::{self, Npm, NpmError, find_program};
 use crate::manager::npmrc::NpmConfig;
 use crate::policy::{self, FailOn, Mode, Policy, PolicyError};
@@ -164,9 +166,19 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
     let signals = signals::take().map_err(|e| RunError::Io("signals", e))?;
     state.extend(crate::manager::project::linked_directories(project));
     let mut registries = config.registries();
-    registries.extend(npm.default_registry());
+    let default_registry = npm.default_registry();
+    registries.extend(default_registry.clone());
+    let lockfile = Lockfile::load(project);
+    let known = known_hosts(project, &config, &lockfile, default_registry, rest);
     registries.extend(crate::manager::project::registries_of(rest));
-    let manager = ManagerSide { state, registries, shell: config.users_shell(), git: npm.git.clone() };
+    let manager = ManagerSide {
+        state,
+        registries,
+        known,
+        lockfile: Some(lockfile),
+        shell: config.users_shell(),
+        git: npm.git.clone(),
+    };
     let run = begin(options, project, path.clone(), home, node, manager)?;
     // A rule of Landlock needs a place that exists, and npm makes these at its first start.
     for dir in &run.given.manager_state {
@@ -236,6 +248,8 @@ fn search_path() -> OsString {
 struct ManagerSide {
     state: Vec<PathBuf>,
     registries: Vec<String>,
+    known: Known,
+    lockfile: Option<Lockfile>,
     shell: Option<PathBuf>,
     git: Option<PathBuf>,
 }
@@ -280,6 +294,8 @@ fn begin(
         node,
         manager_state: manager.state,
         registries: manager.registries,
+        hosts: manager.known.hosts.clone(),
+        lockfile: manager.lockfile,
         own_files: own_files.into(),
         git: manager.git,
         shell: manager.shell.unwrap_or_else(|| "/bin/sh".into()),
@@ -287,6 +303,9 @@ fn begin(
     let run = Run::new(given).map_err(|e| RunError::Io("no directory for the run could be made", e))?;
     run.given.log.start(start_detail(&run))?;
     if !options.quiet {
+        for note in &manager.known.notes {
+            report::print_line(&format!("npmguard: note: {note}"));
+        }
         for warning in run.given.policy.warnings() {
             report::print_line(&format!("npmguard: warning: {warning}"));
         }

@@ -53,6 +53,8 @@ pub fn for_script(
             entries.push(entry.clone());
         }
     }
+    // Scripts have no UDP.
+    npm::with_tcp_lookups(&mut entries);
     let mut set = |name: &str, value: &OsStr| {
         let prefix = [name.as_bytes(), b"="].concat();
         entries.retain(|e| !e.starts_with(&prefix));
@@ -61,8 +63,6 @@ pub fn for_script(
     for name in ["TMPDIR", "TMP", "TEMP"] {
         set(name, tmp.as_os_str());
     }
-    // Scripts have no UDP; with this the C library and c-ares ask over TCP.
-    set("RES_OPTIONS", OsStr::new("use-vc"));
     if caller == Caller::Command {
         set("npm_config_globalconfig", tmp.join("no-npmrc").as_os_str());
     }

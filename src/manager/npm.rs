@@ -117,6 +117,7 @@ impl Npm {
         };
         set("npm_config_script_shell", &stubs.shell);
         set("npm_config_git", &stubs.git);
+        with_tcp_lookups(&mut env);
         env
     }
 
@@ -150,6 +151,18 @@ pub fn loaders() -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Makes the C library and c-ares ask for names over TCP, where the supervisor answers;
+/// what else the user says in `RES_OPTIONS` (`timeout:1`, `attempts:1`, …) stays.
+pub fn with_tcp_lookups(environment: &mut Vec<Vec<u8>>) {
+    const NAME: &[u8] = b"RES_OPTIONS=";
+    let given = environment.iter().rev().find_map(|entry| entry.strip_prefix(NAME)).unwrap_or_default();
+    let words = given.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty() && *word != b"use-vc");
+    let words: Vec<&[u8]> = words.chain([&b"use-vc"[..]]).collect();
+    let entry = [NAME, &words.join(&b' ')].concat();
+    environment.retain(|entry| !entry.starts_with(NAME));
+    environment.push(entry);
 }
 
 /// A version manager's stand-in for node names the real one.
@@ -205,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn names_are_asked_for_over_tcp_and_other_options_stay() {
+        for (given, expected) in [
+            (&[][..], "RES_OPTIONS=use-vc"),
+            (&["RES_OPTIONS="][..], "RES_OPTIONS=use-vc"),
+            (&["RES_OPTIONS=ndots:2  use-vc timeout:1"][..], "RES_OPTIONS=ndots:2 timeout:1 use-vc"),
+            (&["RES_OPTIONS=a", "RES_OPTIONS=b"][..], "RES_OPTIONS=b use-vc"),
+        ] {
+            let mut environment: Vec<Vec<u8>> = given.iter().map(|e| e.as_bytes().to_vec()).collect();
+            with_tcp_lookups(&mut environment);
+            assert_eq!(environment, [expected.as_bytes()]);
+        }
+    }
+
+    #[test]
     fn the_default_registry_is_npms_own() {
         let Ok(npm) = Npm::locate(&std::env::var_os("PATH").unwrap()) else { return };
         assert!(npm.default_registry().unwrap().starts_with("https://"));
@@ -230,6 +257,9 @@ mod tests {
         );
         let env = npm.environment(&stubs, &[b"npm_config_Script-Shell=/evil".to_vec(), b"A=1".to_vec()]);
         let env: Vec<&str> = env.iter().map(|e| std::str::from_utf8(e).unwrap()).collect();
-        assert_eq!(env, ["A=1", "npm_config_script_shell=/r/stub", "npm_config_git=/r/git"]);
+        assert_eq!(
+            env,
+            ["A=1", "npm_config_script_shell=/r/stub", "npm_config_git=/r/git", "RES_OPTIONS=use-vc"]
+        );
     }
 }

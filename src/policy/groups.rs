@@ -187,6 +187,12 @@ fn hosts(name: &str) -> &'static [ConnectPattern] {
     groups.get(name).map_or(&[], Vec::as_slice)
 }
 
+/// Whether the group `{credentials}` covers a variable of this name.
+pub fn is_credential(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    names("credentials").iter().any(|pattern| !pattern.negated && pattern.matches(lower.as_bytes()))
+}
+
 fn variable(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|variable| variable.name == name)
 }

@@ -31,7 +31,7 @@ pub use connect::ConnectDecision;
 pub use decide::{Decision, Limits, Profile};
 pub use error::{PolicyError, Problem};
 pub use grants::{Grant, KernelGrants};
-pub use groups::{Endpoint, KnownHosts, Variables, show_groups};
+pub use groups::{Endpoint, KnownHosts, Variables, is_credential, show_groups};
 pub use load::{Policy, Sources, load};
 pub use model::{FailOn, Mode, PathAction, RuleRef, UnknownWord, Verdict, Verify};
 pub use profile::Subject;
