@@ -102,28 +102,39 @@ impl Names {
         true
     }
 
-    /// The name under which a refusal is reported: data smuggled in names of one domain
-    /// must not bury the log.
-    fn reported(&self, name: &str) -> String {
-        let mut labels = name.rsplitn(3, '.');
-        let (Some(top), Some(second), Some(_)) = (labels.next(), labels.next(), labels.next()) else {
-            return name.to_owned();
+    /// The name under which a refusal is reported: the one before the client appended a
+    /// search domain, and one for many, since data smuggled in names must not bury the log.
+    fn reported<'a>(&self, name: &str, mut shorter: impl Iterator<Item = &'a str>) -> String {
+        let known = |name: &str| {
+            let state = self.state();
+            let parent = parent_of(name).unwrap_or_default();
+            state.refused.get(parent).is_some_and(|seen| seen.contains(name))
         };
-        let parent = format!("{second}.{top}");
-        let mut state = self.state();
-        if state.refused.len() >= MOST_PARENTS && !state.refused.contains_key(&parent) {
-            return format!("*.{top}");
+        if let Some(first) = shorter.find(|name| known(name)) {
+            return first.to_owned();
         }
-        let seen = state.refused.entry(parent.clone()).or_default();
+        let parent = parent_of(name).unwrap_or_default();
+        let mut state = self.state();
+        if state.refused.len() >= MOST_PARENTS && !state.refused.contains_key(parent) {
+            return "*".to_owned();
+        }
+        let seen = state.refused.entry(parent.to_owned()).or_default();
         if seen.contains(name) {
             return name.to_owned();
         }
         if seen.len() >= NAMES_PER_PARENT {
-            return format!("*.{parent}");
+            return if parent.is_empty() { "*".to_owned() } else { format!("*.{parent}") };
         }
         seen.insert(name.to_owned());
         name.to_owned()
     }
+}
+
+/// The last two labels of a name that has more.
+fn parent_of(name: &str) -> Option<&str> {
+    let (before, _top) = name.rsplit_once('.')?;
+    let at = before.rfind('.')?;
+    Some(&name[at + 1..])
 }
 
 /// One connection of a domain to the resolver.
@@ -213,11 +224,10 @@ impl Asker {
         let mut event = domain.event(Kind::Resolve, verdict);
         event.process = Some(self.process.clone());
         let shown = match verdict {
-            Verdict::Deny => self.names.reported(granted),
+            Verdict::Deny => self.names.reported(granted, domain.resolver.without_search(granted)),
             _ => granted.to_owned(),
         };
-        event.target =
-            Some(Target { host: Some(event::escape(shown.as_bytes())), ..Target::new(TargetKind::Host) });
+        event.target = Some(Target { host: Some(shown), ..Target::new(TargetKind::Host) });
         event.latency_us = Some(lookup.elapsed.as_micros() as u64);
         event.enforced_by =
             if event.verdict == event::Verdict::Denied { EnforcedBy::Supervisor } else { EnforcedBy::None };

@@ -306,9 +306,6 @@ fn begin(
         for note in &manager.known.notes {
             report::print_line(&format!("npmguard: note: {note}"));
         }
-        for warning in run.given.policy.warnings() {
-            report::print_line(&format!("npmguard: warning: {warning}"));
-        }
         report::print_line(&format!("npmguard: {}", banner(&run)));
     }
     Ok(Arc::new(run))
