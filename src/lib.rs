@@ -11,5 +11,6 @@ pub mod guard;
 pub mod launch;
 pub mod manager;
 pub mod policy;
+pub mod relay;
 pub mod report;
 pub mod sandbox;
