@@ -304,7 +304,7 @@ impl Guard {
         let to = SocketAddr::new(canonical(address.ip()), address.port());
         let names = self.names_of(to.ip());
         let choice = self.domain.profile.decide_connect(to, &names);
-        let known = !names.is_empty() || self.domain.profile.grants_address(to.ip());
+        let known = !self.names.of(to.ip()).is_empty() || self.domain.profile.grants_address(to.ip());
         if to.port() == 53 || (choice.decision.verdict == Verdict::Deny && !known) {
             self.refuse_udp(request, to);
             return Ok(self.unless_audit(Answer::Fail(Errno::EACCES)));
