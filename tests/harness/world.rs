@@ -82,7 +82,9 @@ impl World {
         let own = nix::unistd::gethostname().expect("a name").into_string().expect("UTF-8");
         write(
             "etc/hosts",
-            &format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {own}\n203.0.113.77 from-hosts.world.test\n"),
+            &format!(
+                "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {own}\n203.0.113.77 from-hosts.world.test\n"
+            ),
         );
         write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
         write("record.jsonl", "");
