@@ -4,7 +4,7 @@
 mod policy_support;
 use std::sync::Arc;
 
-use npmguard::policy::{ConnectDecision, Endpoint, KnownHosts, Profile, Subject, Verdict};
+use npmguard::policy::{ConnectDecision, Endpoint, KnownHosts, Profile, Subject, Verdict, Verify};
 use policy_support::{default_policy, dependency, policy, profile, vars};
 
 use Verdict::{Allow, Deny, Log};
@@ -243,4 +243,133 @@ fn the_default_policy_gives_scripts_no_registry() {
     let manager = default_policy().profile(&Subject::Manager, &with_hosts()).unwrap();
     assert_eq!(manager.decide_name("registry.example.test").decision.verdict, Allow);
     assert!(manager.may_be_private("intern.example.test"));
+}
+
+#[test]
+fn an_entry_may_say_more_than_its_pattern() {
+    let x = rules(
+        r#"{ allow: [{ host: "a.test:443", verify: sni }, { host: "{registry}", verify: sni }, "b.test", { host: "c.test" }],
+             log: [{ host: "*.l.test", verify: "sni" }],
+             deny: [{ host: "t.test", expected: true }, { host: "u.test", expected: false }, { host: "192.0.2.9", expected: true },
+                    { host: "p.test:443", expected: true }] }"#,
+    );
+    let sni = Some(Verify::Sni);
+    for (to, name, verify, expected) in [
+        ("192.0.2.1:443", "a.test", sni, false),
+        ("192.0.2.1:443", "registry.example.test", sni, false),
+        ("192.0.2.1:443", "x.l.test", sni, false),
+        ("192.0.2.1:443", "b.test", None, false),
+        ("192.0.2.1:443", "c.test", None, false),
+        // Granted as an address, so there is no name to compare.
+        ("10.0.0.9:4873", "-", None, false),
+        ("192.0.2.1:443", "t.test", None, true),
+        ("192.0.2.1:443", "u.test", None, false),
+        ("192.0.2.9:443", "a.test", None, true),
+        ("192.0.2.1:443", "other.test", None, false),
+    ] {
+        let decided = connect(&x, to, &[name]);
+        assert_eq!((decided.verify, decided.expected), (verify, expected), "{to} {name}");
+    }
+    assert_eq!(x.decide_name("a.test").verify, sni);
+    assert_eq!(x.decide_host("A.test", 443).verify, sni);
+    assert!(x.decide_name("t.test").expected && !x.decide_name("u.test").expected);
+    // The look-up comes before the connection that is expected to be refused.
+    let before = x.decide_name("p.test");
+    assert!(before.expected && before.decision.verdict == Deny);
+    assert_eq!(before.decision.rule.pointer, "packages.\"x\".connect.deny[3]");
+}
+
+#[test]
+fn telemetry_is_refused_and_no_violation_unless_the_policy_is_strict() {
+    let script = profile(&default_policy(), &dependency("x"));
+    for name in ["opencollective.com", "api.opencollective.com", "Scarf.SH.", "checkpoint.prisma.io"] {
+        let decided = script.decide_name(name);
+        assert_eq!((decided.decision.verdict, decided.expected), (Deny, true), "{name}");
+        assert_eq!(decided.decision.rule.pointer, "scripts.connect.deny[0]");
+    }
+    for name in ["notopencollective.com", "scarf.sh.evil.test", "example.test"] {
+        let decided = script.decide_name(name);
+        assert_eq!((decided.decision.verdict, decided.expected), (Deny, false), "{name}");
+    }
+    let strict = profile(&policy("version: 1\nextends: strict\n"), &dependency("x")).decide_name("scarf.sh");
+    assert_eq!((strict.decision.verdict, strict.expected), (Deny, false));
+    let granted = policy("version: 1\npackages: { x: { connect: { allow: [\"{telemetry}\"] } } }\n");
+    assert_eq!(profile(&granted, &dependency("x")).decide_name("a.scarf.sh").decision.verdict, Allow);
+    let groups = npmguard::policy::show_groups();
+    assert!(groups.contains("{telemetry}") && groups.contains("checkpoint.prisma.io"), "{groups}");
+}
+
+#[test]
+fn show_says_what_an_entry_says() {
+    let text =
+        "version: 1\npackages: { x: { connect: { allow: [{ host: \"a.test:443\", verify: sni }] } } }\n";
+    let text = npmguard::policy::show(&policy(text), &dependency("x"), &vars()).unwrap();
+    let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap().to_owned();
+    assert!(line("a.test").starts_with("  allow   \"a.test:443\" verify: sni "), "{text}");
+    assert!(line("a.test").ends_with("# npmguard.yaml:2 packages.\"x\""), "{text}");
+    assert!(line("telemetry").starts_with("  deny    \"{telemetry}\" expected "), "{text}");
+}
+
+#[test]
+fn a_hint_names_one_host_and_never_a_name_server_or_a_metadata_service() {
+    let x = profile(&default_policy(), &dependency("x"));
+    for (target, pattern) in [
+        ("Api.Example.test:443", "api.example.test:443"),
+        ("api.example.test.", "api.example.test"),
+        ("192.0.2.1:443", "192.0.2.1:443"),
+        ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+        ("2001:db8::1", "2001:db8::1"),
+    ] {
+        let hint = x.hint("connect", target);
+        assert_eq!(hint, format!("packages: {{ \"x\": {{ connect: {{ allow: [\"{pattern}\"] }} }} }}"));
+        profile(&policy(&format!("version: 1\n{hint}\n")), &dependency("x"));
+    }
+    for target in [
+        "169.254.169.254:80",
+        "[::ffff:169.254.169.254]:80",
+        "169.254.169.254",
+        "192.0.2.53:53",
+        "[2001:db8::1]:53",
+        "dns.test:53",
+        "*.com",
+        "*",
+        "*:443",
+        "{registry}",
+        "a b",
+        "a\n.test",
+        "10.0.0.0/8",
+        "",
+    ] {
+        let hint = x.hint("connect", target);
+        assert!(!hint.contains("allow") && !hint.contains('{'), "{target}: {hint}");
+    }
+    let manager = profile(&default_policy(), &Subject::Manager).hint("connect", "cdn.test:443");
+    assert_eq!(manager, r#"manager: { connect: { allow: ["cdn.test:443"] } }"#);
+}
+
+#[test]
+fn a_hint_names_the_deny_that_would_win_over_it() {
+    let text = "version: 1\nscripts: { connect: { deny: [s.test] } }\npackages:\n  x@1: { connect: { deny: [r.test] } }\n  \
+                x: { connect: { deny: [\"n.test:443\"] }, read: { deny: [/secret] } }\n  \"*\": { connect: { deny: [g.test] } }\n";
+    let x = profile(&policy(text), &dependency("x"));
+    for (action, target, note) in [
+        ("connect", "r.test", Some("# in place of the deny in npmguard.yaml:4")),
+        ("connect", "n.test:443", Some("# in place of the deny in npmguard.yaml:5")),
+        ("read", "/secret", Some("# in place of the deny in npmguard.yaml:5")),
+        ("connect", "g.test", None),
+        ("connect", "s.test", None),
+        ("connect", "other.test", None),
+    ] {
+        let hint = x.hint(action, target);
+        assert_eq!(hint.split_once("} #").map(|(_, note)| format!("#{note}")).as_deref(), note, "{hint}");
+        let granted = policy(&format!("version: 1\n{hint}\n"));
+        profile(&granted, &dependency("x"));
+    }
+    let own = profile(
+        &policy(
+            "version: 1\nroot: { connect: { deny: [a.test] } }\nscripts: { connect: { deny: [b.test] } }\n",
+        ),
+        &policy_support::root(),
+    );
+    assert!(own.hint("connect", "a.test").ends_with("# in place of the deny in npmguard.yaml:2"));
 }

@@ -169,6 +169,94 @@ fn a_broken_address() {
 }
 
 #[test]
+fn an_entry_that_says_more_than_it_can() {
+    let of = |list: &str, entry: &str| format!("version: 1\nscripts:\n  connect:\n    {list}: [{entry}]\n");
+    for (list, entry, expected) in [
+        (
+            "allow",
+            "{ host: a.test, verfy: sni }",
+            "4:29: unknown key `verfy` in `scripts.connect.allow`\n\n\
+             hint: did you mean `verify`? `scripts.connect.allow` takes `host`, `verify` and `expected`",
+        ),
+        (
+            "allow",
+            "{ verify: sni }",
+            "4:13: an entry of `scripts.connect.allow` does not say its `host`\n\n\
+             hint: write `{ host: \"example.org:443\", verify: sni }`, or the pattern alone",
+        ),
+        (
+            "allow",
+            "{ host: a.test, verify: tls }",
+            "4:37: unknown check `tls` for `scripts.connect.allow.verify`\n\nhint: write `sni`",
+        ),
+        (
+            "allow",
+            "{ host: a.test, expected: true }",
+            "4:29: `expected` has no meaning in `scripts.connect.allow`\n\n\
+             hint: it says that a refusal is foreseen, so it goes with `deny`",
+        ),
+        (
+            "deny",
+            "{ host: a.test, verify: sni }",
+            "4:28: `verify` has no meaning in `scripts.connect.deny`\n\n\
+             hint: nothing is left to verify of what is denied; it goes with `allow` and `log`",
+        ),
+        (
+            "deny",
+            "{ host: a.test, expected: maybe }",
+            "4:38: `maybe` in `scripts.connect.deny.expected` is neither `true` nor `false`\n\n\
+             hint: write `expected: true`, or leave it out",
+        ),
+        (
+            "log",
+            "{ host: \"10.0.0.0/8\", verify: sni }",
+            "4:19: `10.0.0.0/8` is an address, which has no name to verify in `scripts.connect.log`\n\n\
+             hint: `verify: sni` goes with `host`, `*.host`, `host:port`, `{registry}`, `{proxy}` or `{git-hosts}`; \
+             leave it out, or name the host",
+        ),
+        (
+            "deny",
+            "{ host: \"unix:/run/x\", expected: true }",
+            "4:20: `unix:/run/x` is a Unix socket, not a host in `scripts.connect.deny`\n\n\
+             hint: write the pattern alone, without `host:`",
+        ),
+    ] {
+        says(&of(list, entry), &format!("npmguard.yaml:{expected}"));
+    }
+    for (list, entry, start) in [
+        ("allow", "{ host: \"*:443\", verify: sni }", "4:21: `*:443` is every host, which"),
+        (
+            "allow",
+            "{ host: \"{telemetry}\", verify: sni }",
+            "4:21: `{telemetry}` is a list of many hosts, which",
+        ),
+        ("allow", "{ host: \"{registy}\" }", "4:21: unknown variable or group `{registy}`"),
+        ("allow", "{ host: \"http://x.test\" }", "4:21: `http://x.test` is a URL"),
+        ("allow", "{ host: [a.test] }", "4:21: `scripts.connect.allow.host` is a list"),
+        ("allow", "{ host: }", "4:19: `scripts.connect.allow.host` is empty"),
+        ("allow", "{ host }", "4:"),
+        ("deny", "{ host: a.test, expected: ~ }", "4:38: `scripts.connect.deny.expected` is empty"),
+        ("deny", "{ host: a.test, host: b.test }", "4:28: duplicate key `host`"),
+        ("allow", "{registry}", "4:13: `{registry}` in `scripts.connect.allow` is read as a YAML mapping"),
+        ("allow", "[a.test]", "4:13: `scripts.connect.allow` is a list, but should be one value"),
+        ("allow", "0x7f000001", "4:13: "),
+        ("allow", "true", "4:13: "),
+    ] {
+        let mistake = Project::with(&of(list, entry)).mistake();
+        assert!(
+            mistake.starts_with(&format!("npmguard.yaml:{start}")) && mistake.contains("hint: "),
+            "{entry}\n{mistake}"
+        );
+    }
+    let elsewhere = "version: 1\nscripts:\n  read: { allow: [{ host: a.test, verify: sni }] }\n";
+    says(
+        elsewhere,
+        "npmguard.yaml:3:19: `scripts.read.allow` is a mapping, but should be one value\n\n\
+         hint: write one word, or one quoted string",
+    );
+}
+
+#[test]
 fn an_exec_grant_by_glob() {
     says(
         "version: 1\npackages:\n  x: { exec: { allow: [\"{package}/bin/*.sh\"] } }\n",

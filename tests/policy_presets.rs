@@ -26,7 +26,6 @@ const PACKAGE: &str = "/home/u/app/node_modules/left-pad";
 fn every_preset_loads_and_gives_every_subject_a_profile() {
     for preset in ["default", "strict", "audit"] {
         let policy = policy(&format!("version: 1\nextends: {preset}\n"));
-        assert_eq!(policy.warnings(), &[] as &[String]);
         for subject in [dependency("x"), unverified("x"), root(), Subject::Manager] {
             profile(&policy, &subject);
             assert!(show(&policy, &subject, &vars()).unwrap().contains("preset:"));

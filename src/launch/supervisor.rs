@@ -286,9 +286,6 @@ fn begin(
     let run = Run::new(given).map_err(|e| RunError::Io("no directory for the run could be made", e))?;
     run.given.log.start(start_detail(&run))?;
     if !options.quiet {
-        for warning in run.given.policy.warnings() {
-            report::print_line(&format!("npmguard: warning: {warning}"));
-        }
         report::print_line(&format!("npmguard: {}", banner(&run)));
     }
     Ok(Arc::new(run))

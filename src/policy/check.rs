@@ -8,7 +8,7 @@ use std::fmt;
 use super::address::ConnectPattern;
 use super::error::{Problem, did_you_mean, list_words};
 use super::groups;
-use super::model::{Action, FailOn, Mode, RootBase, Run, UnknownWord, Verdict};
+use super::model::{Action, FailOn, Mode, RootBase, Run, UnknownWord, Verdict, Verify};
 use super::name::NamePattern;
 use super::package::PackageKey;
 use super::pattern::{Head, PathPattern};
@@ -23,6 +23,9 @@ const SECTION: &[&str] = &["read", "write", "exec", "connect", "env", "limits"];
 const ROOT: &[&str] = &["extends", "read", "write", "exec", "connect", "env", "limits"];
 const PACKAGE: &[&str] = &["reason", "run", "read", "write", "exec", "connect", "env", "limits"];
 const RULES: &[&str] = &["default", "allow", "log", "deny"];
+const TERMS: &[&str] = &["host", "verify", "expected"];
+/// The groups of which each member is a host that serves one purpose.
+const MANAGER_HOSTS: &[&str] = &["registry", "proxy", "git-hosts"];
 const LIMITS: &[&str] = &["wall", "processes", "file-size", "open-files"];
 
 /// Looks over one file.
@@ -209,10 +212,60 @@ impl Checker<'_> {
             );
         };
         for item in items {
-            let checked = self.text(item, place).map(|text| check_pattern(text, action, verdict));
-            if let Some(Err((message, hint))) = checked {
-                self.problem(item.at, format!("{message} in {}", place.quoted()), hint);
+            if action == Action::Connect && is_terms(item) {
+                self.connect_terms(item, place, verdict);
+            } else if let Some(text) = self.text(item, place) {
+                self.checked(item.at, check_pattern(text, action, verdict), place);
             }
+        }
+    }
+
+    fn checked(&mut self, at: Position, checked: Result<(), (String, String)>, place: Place<'_>) {
+        if let Err((message, hint)) = checked {
+            self.problem(at, format!("{message} in {}", place.quoted()), hint);
+        }
+    }
+
+    /// `{ host: …, verify: sni }` and `{ host: …, expected: true }`.
+    fn connect_terms(&mut self, node: &Node<'_>, place: Place<'_>, verdict: Verdict) {
+        let deny = verdict == Verdict::Deny;
+        for (key, value) in self.mapping(node, place, TERMS) {
+            let inner = Place::In(&place, &key.text);
+            let Some(text) = self.text(value, inner) else { continue };
+            match &*key.text {
+                "host" => {
+                    let named = node.child("verify").is_some() && !deny;
+                    let checked =
+                        check_pattern(text, Action::Connect, verdict).and_then(|()| check_terms(text, named));
+                    self.checked(value.at, checked, place);
+                }
+                "verify" if deny => self.problem(
+                    key.at,
+                    format!("`verify` has no meaning in {}", place.quoted()),
+                    "nothing is left to verify of what is denied; it goes with `allow` and `log`",
+                ),
+                "expected" if !deny => self.problem(
+                    key.at,
+                    format!("`expected` has no meaning in {}", place.quoted()),
+                    "it says that a refusal is foreseen, so it goes with `deny`",
+                ),
+                "verify" => self.word::<Verify>(value, inner),
+                _ if !matches!(text, "true" | "false") => self.problem(
+                    value.at,
+                    format!("`{}` in {} is neither `true` nor `false`", text.escape_debug(), inner.quoted()),
+                    "write `expected: true`, or leave it out",
+                ),
+                _ => {}
+            }
+        }
+        if node.child("host").is_none() {
+            let example = if deny {
+                "{ host: \"example.org\", expected: true }"
+            } else {
+                "{ host: \"example.org:443\", verify: sni }"
+            };
+            let message = format!("an entry of {} does not say its `host`", place.quoted());
+            self.problem(node.at, message, format!("write `{example}`, or the pattern alone"));
         }
     }
 
@@ -253,6 +306,39 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// A mapping that is not `{group}` without its quotes.
+fn is_terms(node: &Node<'_>) -> bool {
+    match &node.value {
+        Value::Map(entries) => match entries.as_slice() {
+            [(key, value)] => TERMS.contains(&&*key.text) || !matches!(value.value, Value::Null),
+            _ => true,
+        },
+        _ => false,
+    }
+}
+
+/// What an entry that says more than its pattern can be about; the pattern itself is good.
+fn check_terms(text: &str, verify: bool) -> Result<(), (String, String)> {
+    let what = match ConnectPattern::parse(text)? {
+        ConnectPattern::Unix(_) => "a Unix socket",
+        ConnectPattern::Any(_) if verify => "every host",
+        ConnectPattern::Network { .. } if verify => "an address",
+        ConnectPattern::Group(name) if verify && !MANAGER_HOSTS.contains(&&*name) => "a list of many hosts",
+        _ => return Ok(()),
+    };
+    let text = text.escape_debug();
+    Err(if verify {
+        (
+            format!("`{text}` is {what}, which has no name to verify"),
+            "`verify: sni` goes with `host`, `*.host`, `host:port`, `{registry}`, `{proxy}` or `{git-hosts}`; \
+             leave it out, or name the host"
+                .into(),
+        )
+    } else {
+        (format!("`{text}` is {what}, not a host"), "write the pattern alone, without `host:`".into())
+    })
 }
 
 /// Syntax, names, and what an action can take; the error is the sentence and the hint.

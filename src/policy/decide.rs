@@ -101,6 +101,8 @@ pub(super) struct EnvRules {
 #[derive(Debug)]
 pub struct Profile {
     pub(super) subject: Subject,
+    /// The file that is asked first.
+    pub(super) top: Option<Box<str>>,
     pub(super) vars: Variables,
     pub(super) paths: [PathRules; 3],
     pub(super) env: EnvRules,

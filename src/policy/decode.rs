@@ -8,8 +8,11 @@ use std::thread;
 
 use super::check;
 use super::error::Problem;
-use super::file::{Common, FormatVersion, Limit, LimitsFile, PackageFile, PolicyFile, RuleFile};
-use super::model::{Document, PackageEntry, Rule, RuleLists, Section, Stated, StatedLimits, Terms};
+use super::file::{
+    Common, ConnectEntry, ConnectTerms, Expected, FormatVersion, Limit, LimitsFile, PackageFile, PolicyFile,
+    RuleFile,
+};
+use super::model::{Action, Document, PackageEntry, Rule, RuleLists, Section, Stated, StatedLimits, Terms};
 use super::package::PackageKey;
 use super::yaml::{self, Node, Position, Value};
 
@@ -37,6 +40,63 @@ pub(super) fn document(file: &str, text: &str) -> Result<Document, Vec<Problem>>
         .map_err(|error| places.refused(&error))
         .and_then(|decoded| places.document(decoded, &root))
         .map_err(|problem| vec![problem])
+}
+
+/// What a list holds.
+trait Entry {
+    fn text(&self) -> &str;
+    /// Whether the other reader read the same.
+    fn is(&self, node: &Node<'_>) -> bool;
+    fn rule(self, at: Position) -> Rule;
+}
+
+impl Entry for Box<str> {
+    fn text(&self) -> &str {
+        self
+    }
+
+    fn is(&self, node: &Node<'_>) -> bool {
+        node.is_text(self)
+    }
+
+    fn rule(self, at: Position) -> Rule {
+        Rule { text: self, at, terms: Terms::default() }
+    }
+}
+
+impl Entry for ConnectEntry {
+    fn text(&self) -> &str {
+        match self {
+            Self::Pattern(text) => text,
+            Self::Terms(terms) => &terms.host,
+        }
+    }
+
+    fn is(&self, node: &Node<'_>) -> bool {
+        match self {
+            Self::Pattern(text) => node.is_text(text),
+            Self::Terms(ConnectTerms { host, verify, expected }) => {
+                let says = |key: &str, word: Option<&str>| match (node.child(key), word) {
+                    (Some(value), Some(word)) => value.is_text(word),
+                    (value, word) => value.is_none() && word.is_none(),
+                };
+                let expected = expected.map(|word| if word == Expected::True { "true" } else { "false" });
+                says("host", Some(host))
+                    && says("verify", verify.map(|word| word.as_str()))
+                    && says("expected", expected)
+            }
+        }
+    }
+
+    fn rule(self, at: Position) -> Rule {
+        match self {
+            Self::Pattern(text) => text.rule(at),
+            Self::Terms(ConnectTerms { host, verify, expected }) => {
+                let expected = expected == Some(Expected::True);
+                Rule { text: host, at, terms: Terms { verify, expected } }
+            }
+        }
+    }
 }
 
 /// Puts places to what was said.
@@ -133,16 +193,20 @@ impl Places<'_> {
                 section.actions.push((action, self.lists(*rules, self.child(node, action.as_str())?)?));
             }
         }
+        if let Some(rules) = common.connect {
+            let lists = self.lists(*rules, self.child(node, Action::Connect.as_str())?)?;
+            section.actions.push((Action::Connect, lists));
+        }
         if let Some(limits) = common.limits {
             section.limits = Some(Box::new(self.limits(*limits, self.child(node, "limits")?)?));
         }
         Ok(section)
     }
 
-    fn lists(&self, file: RuleFile, node: &Node<'_>) -> Result<RuleLists, Problem> {
-        let list = |name: &str, texts: Vec<Box<str>>| match texts.is_empty() {
+    fn lists<E: Entry>(&self, file: RuleFile<E>, node: &Node<'_>) -> Result<RuleLists, Problem> {
+        let list = |name: &str, entries: Vec<E>| match entries.is_empty() {
             true => Ok(Vec::new()),
-            false => self.rules(texts, self.child(node, name)?),
+            false => self.rules(entries, self.child(node, name)?),
         };
         let default = file.default.map(|verdict| Ok((verdict, self.child(node, "default")?.at)));
         Ok(RuleLists {
@@ -153,18 +217,16 @@ impl Places<'_> {
         })
     }
 
-    fn rules(&self, texts: Vec<Box<str>>, node: &Node<'_>) -> Result<Vec<Rule>, Problem> {
+    fn rules<E: Entry>(&self, entries: Vec<E>, node: &Node<'_>) -> Result<Vec<Rule>, Problem> {
         let items = node.items();
-        if items.len() != texts.len() {
-            return Err(self.differs(node.at, texts.first().map_or("", |text| text)));
+        if items.len() != entries.len() {
+            return Err(self.differs(node.at, entries.first().map_or("", Entry::text)));
         }
-        let placed = texts.into_iter().zip(items);
+        let placed = entries.into_iter().zip(items);
         placed
-            .map(|(text, item)| match &item.value {
-                Value::Text(read) if **read == *text => {
-                    Ok(Rule { text, at: item.at, terms: Terms::default() })
-                }
-                _ => Err(self.differs(item.at, &text)),
+            .map(|(entry, item)| match entry.is(item) {
+                true => Ok(entry.rule(item.at)),
+                false => Err(self.differs(item.at, entry.text())),
             })
             .collect()
     }
@@ -218,14 +280,8 @@ mod tests {
     fn numbers_and_words_that_yaml_has_other_types_for_stay_text() {
         let text = "version: \"1\"\nscripts:\n  read: { allow: [/a, \"/0x10\"] }\n  env: { deny: [yes, 1, 0x10, 1.0, True] }\n  limits: { processes: 512 }\n";
         let document = document("f", text).unwrap();
-        let texts: Vec<&str> = document
-            .scripts
-            .rules(super::super::model::Action::Env)
-            .unwrap()
-            .deny
-            .iter()
-            .map(|rule| &*rule.text)
-            .collect();
+        let texts: Vec<&str> =
+            document.scripts.rules(Action::Env).unwrap().deny.iter().map(|rule| &*rule.text).collect();
         assert_eq!(texts, ["yes", "1", "0x10", "1.0", "True"]);
         assert_eq!(document.scripts.limits.unwrap().processes.unwrap().0, Some(512));
     }

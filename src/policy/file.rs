@@ -6,11 +6,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use serde::de::value::{BorrowedStrDeserializer, SeqAccessDeserializer, StrDeserializer};
+use serde::de::value::{
+    BorrowedStrDeserializer, MapAccessDeserializer, SeqAccessDeserializer, StrDeserializer,
+};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 
-use super::model::{Action, FailOn, Mode, RootBase, Run, Verdict};
+use super::model::{Action, FailOn, Mode, RootBase, Run, Verdict, Verify};
 use super::package::PackageKey;
 use super::quantity;
 
@@ -33,17 +35,65 @@ pub(super) struct PolicyFile {
     pub(super) fail_on: Option<OneOrMany<FailOn>>,
 }
 
-/// The rules of one action.
+/// The rules of one action; `E` is what its lists hold.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "E: Deserialize<'de>"))]
+pub(super) struct RuleFile<E = Box<str>> {
+    pub(super) default: Option<Verdict>,
+    #[serde(default = "Vec::new")]
+    pub(super) allow: Vec<E>,
+    #[serde(default = "Vec::new")]
+    pub(super) log: Vec<E>,
+    #[serde(default = "Vec::new")]
+    pub(super) deny: Vec<E>,
+}
+
+/// An entry of a `connect` list: a pattern, or a mapping that says more about it.
+#[derive(Debug)]
+pub(super) enum ConnectEntry {
+    Pattern(Box<str>),
+    Terms(ConnectTerms),
+}
+
+/// `{ host: …, verify: sni }` or `{ host: …, expected: true }`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RuleFile {
-    pub(super) default: Option<Verdict>,
-    #[serde(default)]
-    pub(super) allow: Vec<Box<str>>,
-    #[serde(default)]
-    pub(super) log: Vec<Box<str>>,
-    #[serde(default)]
-    pub(super) deny: Vec<Box<str>>,
+pub(super) struct ConnectTerms {
+    pub(super) host: Box<str>,
+    pub(super) verify: Option<Verify>,
+    pub(super) expected: Option<Expected>,
+}
+
+/// `true` or `false`, as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Expected {
+    True,
+    False,
+}
+
+impl<'de> Deserialize<'de> for ConnectEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = ConnectEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a pattern or a mapping with `host`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(ConnectEntry::Pattern(text.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                ConnectTerms::deserialize(MapAccessDeserializer::new(map)).map(ConnectEntry::Terms)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// What scripts may use.
@@ -58,7 +108,8 @@ pub(super) struct LimitsFile {
 
 /// A section without what only one kind of section has.
 pub(super) struct Common {
-    pub(super) actions: [(Action, Option<Box<RuleFile>>); 5],
+    pub(super) actions: [(Action, Option<Box<RuleFile>>); 4],
+    pub(super) connect: Option<Box<RuleFile<ConnectEntry>>>,
     pub(super) limits: Option<Box<LimitsFile>>,
 }
 
@@ -73,7 +124,7 @@ macro_rules! section_file {
             read: Option<Box<RuleFile>>,
             write: Option<Box<RuleFile>>,
             exec: Option<Box<RuleFile>>,
-            connect: Option<Box<RuleFile>>,
+            connect: Option<Box<RuleFile<ConnectEntry>>>,
             env: Option<Box<RuleFile>>,
             limits: Option<Box<LimitsFile>>,
         }
@@ -84,10 +135,9 @@ macro_rules! section_file {
                     (Action::Read, file.read),
                     (Action::Write, file.write),
                     (Action::Exec, file.exec),
-                    (Action::Connect, file.connect),
                     (Action::Env, file.env),
                 ];
-                Self { actions, limits: file.limits }
+                Self { actions, connect: file.connect, limits: file.limits }
             }
         }
     };

@@ -8,12 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::address::ConnectPattern;
 use super::cache::Cache;
-use super::check::package_pointer;
 use super::decode;
 use super::error::{PolicyError, Problem, did_you_mean, list_words};
-use super::model::{Action, Document, FailOn, Mode, Rule, RuleRef, Section, Verdict};
+use super::model::{Document, FailOn, Mode, Rule, RuleRef};
 
 const MAX_SIZE: u64 = 8 << 20;
 /// `extends` may not chain further than this.
@@ -88,7 +86,6 @@ pub struct Policy {
     pub(super) mode_from: String,
     mode_override: Option<Mode>,
     fail_on: Vec<FailOn>,
-    warnings: Vec<String>,
     pub(super) cache: Cache,
 }
 
@@ -264,13 +261,11 @@ impl Policy {
             (None, None) => (Mode::Enforce, "built in".to_owned()),
         };
         let fail_on = layers.iter().rev().find_map(|layer| layer.document.fail_on.clone());
-        let warnings = layers.iter().filter(|layer| !layer.is_preset()).flat_map(host_warnings).collect();
         Self {
             mode,
             mode_from,
             mode_override,
             fail_on: fail_on.unwrap_or(vec![FailOn::Denied]),
-            warnings,
             layers,
             cache: Cache::default(),
         }
@@ -286,9 +281,9 @@ impl Policy {
         &self.fail_on
     }
 
-    /// What the policy asks for and this version cannot do; each stays denied.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// The file that is asked first, as messages call it; no preset.
+    pub(super) fn top(&self) -> Option<&str> {
+        self.layers.last().filter(|layer| !layer.is_preset()).map(|layer| layer.source.as_str())
     }
 
     /// `sha256:…` of what every layer says, in order; independent of where files lie.
@@ -327,31 +322,4 @@ impl Policy {
     pub fn files(&self) -> Vec<PathBuf> {
         self.layers.iter().filter_map(|layer| layer.path.clone()).collect()
     }
-}
-
-fn host_warnings(layer: &Layer) -> Vec<String> {
-    let document = &layer.document;
-    let mut warnings = section_warnings(layer, || "scripts".into(), &document.scripts);
-    warnings.extend(section_warnings(layer, || "root".into(), &document.root));
-    for entry in &document.packages {
-        warnings.extend(section_warnings(layer, || package_pointer(&entry.key), &entry.section));
-    }
-    warnings
-}
-
-fn section_warnings(layer: &Layer, place: impl Fn() -> String, section: &Section) -> Vec<String> {
-    let Some(rules) = section.rules(Action::Connect) else { return Vec::new() };
-    let place = place();
-    [Verdict::Allow, Verdict::Log]
-        .into_iter()
-        .flat_map(|verdict| rules.list(verdict).iter().map(move |rule| (verdict, rule)))
-        .filter(|(_, rule)| matches!(ConnectPattern::parse(&rule.text), Ok(ConnectPattern::Host { .. } | ConnectPattern::Group(_))))
-        .map(|(verdict, rule)| {
-            format!(
-                "{}:{}:{}: `{}` in `{place}.connect.{verdict}` names a host; this version cannot resolve names \
-                 for scripts, so these connections stay denied (an address or a network can be granted)",
-                layer.source, rule.at.line, rule.at.column, rule.text
-            )
-        })
-        .collect()
 }

@@ -103,6 +103,7 @@ impl Policy {
         };
         Ok(Profile {
             subject: subject.clone(),
+            top: self.top().map(Into::into),
             vars: vars.clone(),
             paths: [read.0, write.0, exec.0],
             coverage: [read.1.coverage, write.1.coverage, exec.1.coverage],

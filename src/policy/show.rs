@@ -70,7 +70,10 @@ fn rules(text: &mut String, profile: &Profile, sets: &[RuleSet<'_>], action: Act
                 for rule in part.rules(action, verdict) {
                     let from = format!("{}:{} {}", part.layer.source, rule.at.line, part.place);
                     let quoted = serde_json::Value::from(&*rule.text);
-                    line(text, &format!("  {:<7} {quoted}", verdict.as_str()), &from);
+                    let verify = rule.terms.verify.map(|verify| format!(" verify: {verify}"));
+                    let expected = if rule.terms.expected { " expected" } else { "" };
+                    let terms = format!("{}{expected}", verify.unwrap_or_default());
+                    line(text, &format!("  {:<7} {quoted}{terms}", verdict.as_str()), &from);
                 }
             }
         }

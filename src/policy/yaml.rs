@@ -62,6 +62,11 @@ impl Node<'_> {
         }
     }
 
+    /// Whether it is this text.
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        matches!(&self.value, Value::Text(read) if **read == *text)
+    }
+
     /// The items of a list; what is no list is its own only item.
     pub(super) fn items(&self) -> &[Self] {
         match &self.value {

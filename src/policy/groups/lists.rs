@@ -104,6 +104,11 @@ pub(in crate::policy) const GROUPS: &[Group] = &[
         doc: "environment variables that honest builds need",
         members: Members::Names(BUILD_VARIABLES),
     },
+    Group {
+        name: "telemetry",
+        doc: "hosts that packages report their installs to",
+        members: Members::Hosts(TELEMETRY),
+    },
     Group { name: "registry", doc: "the registries of this project", members: Members::Hosts(&[]) },
     Group { name: "proxy", doc: "the proxies that the manager is set up to use", members: Members::Hosts(&[]) },
     Group {
@@ -111,6 +116,15 @@ pub(in crate::policy) const GROUPS: &[Group] = &[
         doc: "the hosts of git dependencies in the lockfile",
         members: Members::Hosts(&[]),
     },
+];
+
+/// Hosts that count installs and uses for the project or fund behind them. Analytics services
+/// where anybody may have an account are left out on purpose: a refusal there may be the theft
+/// of data, which must stay a violation.
+const TELEMETRY: &[&str] = &[
+    "opencollective.com", "*.opencollective.com", "scarf.sh", "*.scarf.sh", "checkpoint.prisma.io",
+    "telemetry.nextjs.org", "telemetry.vercel.com", "telemetry.astro.build", "telemetry.nuxt.com",
+    "telemetry.redwoodjs.com", "analytics.gatsbyjs.com", "analytics.strapi.io",
 ];
 
 /// The fine trees come first and again inside the coarse ones: a denied file (a
