@@ -33,6 +33,26 @@ fn ten_thousand_packages_load_at_once() {
     assert!(loaded < Duration::from_secs(2), "{loaded:?}");
 }
 
+#[test]
+fn ten_thousand_hosts_load_at_once_and_are_decided_about() {
+    let mut text = String::from("version: 1\nscripts:\n  connect:\n    allow:\n");
+    for n in 0..5_000 {
+        let _ = writeln!(
+            text,
+            "      - {{ host: \"h{n}.example.test:443\", verify: sni }}\n      - \"*.h{n}.example.test\""
+        );
+    }
+    let project = Project::with(&text);
+    let start = Instant::now();
+    let policy = project.load().unwrap();
+    let loaded = start.elapsed();
+    let script = profile(&policy, &dependency("x"));
+    let decided = script.decide_connect("192.0.2.1:443".parse().unwrap(), &["a.h4999.example.test".into()]);
+    eprintln!("load {loaded:?}, profile and decision {:?}", start.elapsed().saturating_sub(loaded));
+    assert_eq!(decided.decision.verdict, Allow);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
 /// Prints what a release build takes; the budgets are 50 ms and 0.7 ms. Run by hand:
 /// `cargo test --release --test policy_cost -- --ignored --nocapture budgets`.
 #[test]
