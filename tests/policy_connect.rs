@@ -300,6 +300,23 @@ fn telemetry_is_refused_and_no_violation_unless_the_policy_is_strict() {
 }
 
 #[test]
+fn the_manager_reaches_what_it_is_set_up_to_use() {
+    for preset in ["default", "strict", "audit"] {
+        let policy = policy(&format!("version: 1\nextends: {preset}\n"));
+        let manager = policy.profile(&Subject::Manager, &with_hosts()).unwrap();
+        for (name, expected) in [
+            ("registry.example.test", Allow),
+            ("proxy.example.test", Allow),
+            ("git.example.test", Allow),
+            ("example.test", Deny),
+        ] {
+            assert_eq!(manager.decide_name(name).decision.verdict, expected, "{preset} {name}");
+        }
+        assert_eq!(connect(&manager, "192.0.2.1:443", &[]).decision.verdict, Deny, "{preset}");
+    }
+}
+
+#[test]
 fn show_says_what_an_entry_says() {
     let text =
         "version: 1\npackages: { x: { connect: { allow: [{ host: \"a.test:443\", verify: sni }] } } }\n";

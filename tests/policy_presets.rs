@@ -391,7 +391,7 @@ fn the_manager_keeps_its_tokens_and_executes_node_and_git() {
         "\
         /bin/sh /usr/bin/curl",
     );
-    assert_eq!(manager.decide_host("registry.example.test", 443).decision.verdict, Allow);
+    assert_eq!(manager.decide_host("registry.example.test", 443).decision.verdict, Deny);
     assert_eq!(manager.kernel_grants().read, [Grant::Tree("/".into())]);
     assert!(
         manager.covered(Read, Path::new("/home/u/.npmrc"))
