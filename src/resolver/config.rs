@@ -82,10 +82,9 @@ impl Config {
     }
 
     fn option(&mut self, word: &str) {
-        if self.options.len() >= MOST_WORDS || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return;
+        if self.options.len() < MOST_WORDS && word.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.options.push(word.to_owned());
         }
-        self.options.push(word.to_owned());
         let number = |text: &str, most: u32| {
             let digits = text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
             match digits.parse::<u64>() {
@@ -142,7 +141,8 @@ impl Config {
         if !self.options.is_empty() {
             let _ = writeln!(text, "options {}", self.options.join(" "));
         }
-        if !self.use_vc {
+        // glibc knows this spelling only.
+        if !self.options.iter().any(|option| option == "use-vc") {
             text.push_str("options use-vc\n");
         }
         text
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(config.search, ["corp.example", "b.example"]);
         assert_eq!((config.ndots, config.timeout.as_secs(), config.attempts), (15, 2, 5));
         assert!(config.rotate && !config.use_vc);
-        assert_eq!(config.options.len(), 5);
+        assert_eq!(config.options.len(), 6);
         let shown = config.text();
         assert!(shown.contains("options ndots:99 timeout:2 attempts:9 rotate single-request no-tld-query\n"));
         assert!(shown.ends_with("options use-vc\n"));
@@ -227,6 +227,16 @@ mod tests {
         }
         for address in ["10.0.0.1:54", "10.0.0.2:53", "127.0.0.2:53", "[::1]:53"] {
             assert!(!config.is_name_server(at(address)), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_shown_file_asks_for_tcp_whatever_stands_before() {
+        for options in ["usevc", "use-vc", &"x ".repeat(MOST_WORDS), &("x ".repeat(MOST_WORDS) + "use-vc")] {
+            let config = Config::parse(format!("options {options}").as_bytes(), "");
+            let shown = config.text();
+            assert_eq!(shown.split_whitespace().filter(|word| *word == "use-vc").count(), 1, "{shown}");
+            assert!(Config::parse(shown.as_bytes(), "").use_vc);
         }
     }
 
