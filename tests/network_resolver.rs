@@ -421,7 +421,7 @@ say(get('after.hostile.test'))",
 #[test]
 fn a_program_that_looks_up_its_granted_name_often_gets_an_answer_each_time() {
     let Some(world) = world::open() else { return };
-    world.name("often.world.test", json!({ "a": ["203.0.113.42"], "aaaa": ["2001:db8:1::42"] }));
+    world.name("often.world.test", json!({ "a": ["203.0.113.42"] }));
     let mut site = world.site(User::Caller);
     // A downloader of a thousand files, without keep-alive: node caches no names.
     site.js(
@@ -437,6 +437,6 @@ fn a_program_that_looks_up_its_granted_name_often_gets_an_answer_each_time() {
     );
     site.grant(&[("p", &["often.world.test"])]);
     let run = site.attempt();
-    assert_eq!(site.out("p"), r#"{"2":1000}"#, "{}", run.stderr);
+    assert_eq!(site.out("p"), r#"{"1":1000}"#, "{}", run.stderr);
     run.assert_quiet("p");
 }
