@@ -6,7 +6,7 @@ mod harness;
 use std::collections::BTreeSet;
 
 use harness::world::{self, BLACKHOLE, World};
-use harness::{Site, User, users};
+use harness::{User, users};
 use serde_json::json;
 
 /// Runs Python with these grants, and what it wrote.

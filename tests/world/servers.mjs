@@ -299,7 +299,8 @@ lines.on('line', async (line) => {
   process.stdout.write(`${JSON.stringify({ ok: !error, error })}\n`);
 });
 lines.on('close', () => {
-  for (const child of children) child.kill();
-  if (role === 'internet') fs.rmSync(dir, { recursive: true, force: true });
+  for (const child of children) child.kill('SIGKILL');
+  // A child may still be writing there as it dies.
+  if (role === 'internet') fs.rmSync(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
   process.exit(0);
 });
