@@ -371,6 +371,12 @@ fn what_a_dependency_fetches_from_elsewhere_under_a_granted_name_gets_no_grant()
     site.publish("lefthook", "1.0.0", hook, &[]);
     let other = harness::registry::serve(site.path("registry"));
     let address = format!("{other}/lefthook/-/1.0.0.tgz");
+    // Without this npm would not get there at all.
+    let host = other.trim_start_matches("http://");
+    site.write(
+        "app/npmguard.yaml",
+        &format!("version: 1\nmanager: {{ connect: {{ allow: [\"{host}\"] }} }}\n"),
+    );
     site.publish("evil", "1.0.0", json!({ "dependencies": { "lefthook": address } }), &[])
         .depend("evil", "1.0.0");
     for command in ["install", "ci"] {
