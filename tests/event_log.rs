@@ -172,7 +172,8 @@ fn a_complete_log_ends_with_its_totals_and_a_truncated_one_does_not() {
     assert_eq!(end["detail"]["exit"], 9);
     assert_eq!(end["detail"]["lines"], 3);
     assert_eq!(end["detail"]["kinds"], json!({"read": 2}));
-    let totals = json!({"allowed": 0, "denied": 2, "leftovers": 0, "logged": 0, "would_deny": 0});
+    let totals =
+        json!({"allowed": 0, "denied": 2, "expected": 0, "leftovers": 0, "logged": 0, "would_deny": 0});
     assert_eq!(end["detail"]["totals"], totals);
 }
 

@@ -279,10 +279,34 @@ fn a_registry_behind_a_proxy_works_with_and_without_tls() {
             let seen = registry.world.seen_of("proxy", host);
             assert!(!seen.is_empty(), "{host} was not asked for through the proxy");
             assert!(seen.iter().all(|r| (r["method"] == "CONNECT") == (scheme == "https")), "{seen:?}");
-            assert_eq!(manager_hosts(&run, "allowed"), ["proxy.world.test"], "{user:?} {host}");
+            // What is asked of the proxy is what counts.
+            assert_eq!(manager_hosts(&run, "allowed"), [host], "{user:?} {host}");
             assert_eq!(run.denied("*"), Vec::<String>::new(), "{}", run.stderr);
         }
     }
+}
+
+#[test]
+fn a_remote_url_dependency_is_refused_through_a_proxy_as_well() {
+    let Some(registry) = registry() else { return };
+    for scheme in ["http", "https"] {
+        let proxy = "https-proxy=http://proxy.world.test:3128/\nproxy=http://proxy.world.test:3128/\n";
+        let mut site = registry.site(User::Caller, &format!("registry={REGISTRY}/\n{proxy}"));
+        let evil = json!({ "dependencies": { "evil": format!("{scheme}://evil.world.test/by-proxy.tgz") } });
+        site.package_with("local-asker", evil, &[]);
+        let run = site.attempt();
+        assert_ne!(run.code, 0, "{}", run.stderr);
+        assert!(!installed(&site, "evil"));
+        assert!(
+            run.events("connect", "local-asker", "denied")
+                .iter()
+                .any(|e| e["target"]["host"] == "evil.world.test"),
+            "{scheme}: {:?} {}",
+            run.denied("*"),
+            run.stderr
+        );
+    }
+    assert_eq!(registry.world.seen_of("proxy", "evil.world.test").len(), 0, "the proxy was asked");
 }
 
 #[test]

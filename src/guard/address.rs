@@ -18,6 +18,8 @@ pub(super) enum Address {
     Abstract(Vec<u8>),
     /// Unnamed Unix, or another family.
     Other(u16),
+    /// Of a length that the kernel does not take for this family.
+    Malformed,
 }
 
 impl Address {
@@ -32,7 +34,7 @@ impl Address {
             return Ok(None);
         }
         if !(2..=LARGEST_ADDRESS).contains(&len) {
-            return Ok(Some(Address::Other(u16::MAX)));
+            return Ok(Some(Address::Malformed));
         }
         Ok(Some(Address::parse(&request.memory().bytes(at, len)?)))
     }
@@ -41,11 +43,14 @@ impl Address {
         let family = u16::from_ne_bytes([raw[0], raw[1]]);
         let port = |r: &[u8]| u16::from_be_bytes([r[2], r[3]]);
         match i32::from(family) {
-            libc::AF_INET if raw.len() >= 8 => {
+            // `sizeof(struct sockaddr_in)`, and SIN6_LEN_RFC2133.
+            libc::AF_INET if raw.len() < 16 => Address::Malformed,
+            libc::AF_INET6 if raw.len() < 24 => Address::Malformed,
+            libc::AF_INET => {
                 let ip = Ipv4Addr::new(raw[4], raw[5], raw[6], raw[7]);
                 Address::Inet(SocketAddr::new(ip.into(), port(raw)))
             }
-            libc::AF_INET6 if raw.len() >= 24 => {
+            libc::AF_INET6 => {
                 let mut octets = [0; 16];
                 octets.copy_from_slice(&raw[8..24]);
                 let scope = raw.get(24..28).map_or(0, |s| u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));

@@ -28,7 +28,7 @@ use super::address::{inet_target, udp_target};
 use super::names::Asker;
 use super::refused::builtin_rule;
 use super::socket_table::{Attempt, Entry, Finished, Kind, Settled, Waiter, listener_line};
-use super::verified::{Pending, Running};
+use super::verified::{Pending, Running, Through};
 use super::{Answer, Guard, Handled, Request, process};
 use crate::event::{self, Event};
 use crate::policy::{ConnectDecision, Mode, Verdict, Verify, canonical};
@@ -85,8 +85,12 @@ impl Guard {
             }
             return self.start_connect(request, inode, address, None);
         }
-        if choice.verify == Some(Verify::Sni) && self.domain.mode == Mode::Enforce {
-            return self.connect_relay(request, inode, address, event);
+        // Behind a proxy is the whole world, so what is asked of it is decided on as well.
+        let through = if self.domain.profile.is_proxy(to, &names) { Through::Proxy } else { Through::Relay };
+        if self.domain.mode == Mode::Enforce
+            && (through == Through::Proxy || choice.verify == Some(Verify::Sni))
+        {
+            return self.connect_relay(request, inode, address, event, through);
         }
         self.start_connect(request, inode, address, Some(event))
     }
@@ -272,6 +276,7 @@ impl Guard {
         inode: u64,
         address: SocketAddr,
         event: Event,
+        through: Through,
     ) -> Handled {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let started = Instant::now();
@@ -286,7 +291,7 @@ impl Guard {
                 return Ok(Answer::Fail(errno));
             }
         }
-        let thread_side = Pending { domain: Arc::clone(&self.domain), address, event, started };
+        let thread_side = Pending { domain: Arc::clone(&self.domain), address, through, event, started };
         let upstream = TcpStream::from(upstream);
         let end = upstream.try_clone().map_err(|_| Errno::EMFILE)?;
         self.relays.retain(|relay| !relay.is_finished());

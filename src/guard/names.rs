@@ -102,6 +102,17 @@ impl Names {
         true
     }
 
+    /// Gives a look-up back.
+    fn refund(&self) {
+        let mut state = self.state();
+        state.tokens = (state.tokens + 1.0).min(BURST);
+    }
+
+    /// Whether the domain got an address for this name before.
+    fn knows(&self, name: &str) -> bool {
+        self.state().order.iter().rev().any(|(_, known)| **known == *name)
+    }
+
     /// The name under which a refusal is reported: the one before the client appended a
     /// search domain, and one for many, since data smuggled in names must not bury the log.
     fn reported<'a>(&self, name: &str, mut shorter: impl Iterator<Item = &'a str>) -> String {
@@ -164,6 +175,20 @@ impl Asker {
     }
 }
 
+impl Asker {
+    /// Whether the resolver answered from what the machine itself knows (hosts(5), its own
+    /// name), which is never put to policy.
+    fn is_machines_own(&self, lookup: &Lookup<'_>, verdict: Verdict) -> bool {
+        let resolver = &self.domain.resolver;
+        let refused = matches!(lookup.outcome, Outcome::Denied | Outcome::DeniedAddress | Outcome::Limited);
+        let own = |name: &str| is_own_name(name) || !resolver.hosts().addresses(name).is_empty();
+        !refused
+            && ((verdict == Verdict::Deny && self.domain.mode == Mode::Enforce)
+                || own(lookup.name)
+                || resolver.without_search(lookup.name).any(own))
+    }
+}
+
 impl Drop for Asker {
     fn drop(&mut self) {
         self.names.connections.fetch_sub(1, Ordering::Relaxed);
@@ -188,10 +213,12 @@ impl Client for Asker {
         let granted = lookup.granted_as.unwrap_or(lookup.name);
         let choice = self.domain.profile.decide_name(granted);
         let answered = lookup.outcome == Outcome::Answered;
-        let from_hosts = !self.domain.resolver.hosts().addresses(lookup.name).is_empty();
-        if from_hosts || (answered && choice.decision.verdict == Verdict::Deny && is_own_name(lookup.name)) {
-            // The machine's own names: nobody was asked.
+        if lookup.granted_as.is_none() && self.is_machines_own(&lookup, choice.decision.verdict) {
             return;
+        }
+        if (answered || lookup.outcome == Outcome::NoData) && self.names.knows(granted) {
+            // Programs look their own server up for every connection, and ask for both types.
+            self.names.refund();
         }
         let private: Vec<IpAddr> = match lookup.outcome {
             Outcome::DeniedAddress => lookup.refused_addresses.to_vec(),

@@ -131,6 +131,7 @@ impl Guard {
             Some(Address::Path(path)) if self.names_a_name_service(request, &path) => {
                 Ok(self.unless_audit(Answer::Fail(Errno::ECONNREFUSED)))
             }
+            Some(Address::Malformed) => Ok(Answer::Fail(Errno::EINVAL)),
             Some(Address::Other(family)) if i32::from(family) == libc::AF_UNSPEC => self.connect(request),
             _ => Ok(Answer::Continue),
         }

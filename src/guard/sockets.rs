@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ use crate::event::{Kind, Target, TargetKind};
 use crate::policy::{Decision, Mode, PathAction, Verdict, canonical};
 use crate::sandbox::notify::OnExec;
 use crate::sandbox::process_memory::MsgHdr;
+use crate::sandbox::socket::disconnect;
 use crate::sandbox::syscall::SocketCall;
 
 /// What a well-known local socket gives access to.
@@ -186,11 +187,16 @@ impl Guard {
             }
             Address::Other(_) if self.domain.mode == Mode::Audit => Ok(Answer::Continue),
             Address::Other(family) if i32::from(family) == libc::AF_UNSPEC => {
-                // getaddrinfo(3) undoes its connects so; another connect does the same.
+                // getaddrinfo(3) goes from one destination to the next so.
                 let inode = self.inode(request)?;
-                let mute = self.sockets.open.get(&inode).is_some_and(|e| e.kind == SocketKind::MuteUdp);
-                Ok(if mute { Answer::Value(0) } else { Answer::Fail(Errno::EAFNOSUPPORT) })
+                Ok(match self.sockets.open.get(&inode) {
+                    Some(entry) if entry.kind == SocketKind::MuteUdp => {
+                        disconnect(entry.fd.as_fd()).map_or_else(Answer::Fail, |()| Answer::Value(0))
+                    }
+                    _ => Answer::Fail(Errno::EAFNOSUPPORT),
+                })
             }
+            Address::Malformed => Ok(Answer::Fail(Errno::EINVAL)),
             Address::Other(_) => Ok(Answer::Fail(Errno::EAFNOSUPPORT)),
         }
     }
@@ -288,6 +294,7 @@ impl Guard {
         let address = match address {
             Address::Inet(address) => address,
             Address::Path(path) => return self.bind_path(request, &path),
+            Address::Malformed => return Ok(Answer::Fail(Errno::EINVAL)),
             // Abstract and unnamed names are the domain's own business; netlink has no
             // peers. A pointer swapped to an Internet address meets Landlock or, below
             // ABI 4, a socket that may not listen.

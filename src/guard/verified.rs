@@ -1,5 +1,7 @@
-//! Connections whose grant says `verify: sni`: a relay in the supervisor lets them begin
-//! only with a server name that policy grants, and counts what goes through.
+//! Connections that run through a relay in the supervisor: those whose grant says
+//! `verify: sni`, which may begin only with a server name that policy grants, and those
+//! to a proxy, which may ask it only for hosts that policy grants. The relay counts what
+//! goes through.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -22,10 +24,20 @@ use crate::relay::{self, Spoken};
 /// (`tcp_syn_retries`, tcp(7)).
 const UPSTREAM_CONNECT: Duration = Duration::from_secs(130);
 
+/// Where the connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Through {
+    /// To the host itself.
+    Relay,
+    /// To a proxy of the package manager.
+    Proxy,
+}
+
 /// A connection that is to be verified.
 pub(super) struct Pending {
     pub(super) domain: Arc<Domain>,
     pub(super) address: SocketAddr,
+    pub(super) through: Through,
     /// The event for a connection that passes.
     pub(super) event: Event,
     pub(super) started: Instant,
@@ -67,11 +79,21 @@ impl Pending {
         let mut refusal: Option<(String, ConnectDecision)> = None;
         let mut host = None;
         let domain = Arc::clone(&self.domain);
+        let through = self.through;
         let outcome = relay::run(client, upstream, &mut |spoken| {
-            let Some(name) = name_of(spoken) else {
-                return false;
+            let choice = match (spoken, through) {
+                // TLS with the proxy itself: what is asked inside cannot be seen.
+                (Spoken::Tls { .. }, Through::Proxy) => return true,
+                (Spoken::Connect { host, port }, Through::Proxy) => domain.profile.decide_host(host, *port),
+                // The request names the port as well, but not where it can be relied on.
+                (Spoken::Http { host: Some(host), .. }, Through::Proxy) => domain.profile.decide_name(host),
+                (
+                    Spoken::Tls { server_name: Some(host) } | Spoken::Http { host: Some(host), .. },
+                    Through::Relay,
+                ) => domain.profile.decide_host(host, port),
+                _ => return false,
             };
-            let choice = domain.profile.decide_host(name, port);
+            let Some(name) = name_of(spoken) else { return false };
             if choice.decision.verdict == Verdict::Deny {
                 refusal.get_or_insert((name.to_owned(), choice));
                 return false;
@@ -111,6 +133,7 @@ impl Pending {
                 }
                 self.domain.explain(&mut event, &choice.decision);
                 event.expected = choice.expected;
+                self.domain.attribute(&mut event, &name);
             }
             None => {
                 event.rule.clone_from(&self.event.rule);
@@ -127,7 +150,7 @@ fn name_of(spoken: &Spoken) -> Option<&str> {
         Spoken::Tls { server_name } => server_name.as_deref(),
         Spoken::Http { host, .. } => host.as_deref(),
         Spoken::Connect { host, .. } => Some(host),
-        Spoken::Unknown => None,
+        _ => None,
     }
 }
 

@@ -209,6 +209,17 @@ impl Profile {
         false
     }
 
+    /// Whether this is one of the proxies that the package manager is set up to use, by its
+    /// address or by one of the names of that address.
+    pub fn is_proxy(&self, to: SocketAddr, names: &[Arc<str>]) -> bool {
+        let ip = special::canonical(to.ip()).to_string();
+        self.vars.hosts.proxy.iter().any(|proxy| {
+            let host = lower(&proxy.host);
+            proxy.port.is_none_or(|port| port == to.port())
+                && (*host == *ip || names.iter().any(|name| lower(name) == host))
+        })
+    }
+
     /// The names that are granted one by one, in the order of the rules; at most 64.
     pub fn exact_hosts(&self) -> Vec<Arc<str>> {
         let mut hosts: Vec<Arc<str>> = Vec::new();

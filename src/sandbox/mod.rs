@@ -17,5 +17,6 @@ pub mod probe;
 pub mod process;
 pub mod process_memory;
 pub mod seccomp;
+pub mod socket;
 pub mod syscall;
 pub mod xattr;
