@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::exit;
 
-use npmguard::launch::{reaper, spawn, stub};
+use npmguard::launch::{datagrams, reaper, spawn, stub};
 
 fn main() {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
@@ -13,6 +13,9 @@ fn main() {
     if arguments.len() == 2 && arguments[1] == spawn::REAPER_ARGUMENT {
         arguments.clear();
         exit(reaper::main().into());
+    }
+    if arguments.len() == 2 && arguments[1] == datagrams::ARGUMENT {
+        exit(datagrams::main().into());
     }
     exit(npmguard::cli::main());
 }

@@ -25,6 +25,7 @@ use nix::sys::socket::{
 use serde_json::json;
 
 use super::address::{inet_target, udp_target};
+use super::datagrams::PrivateUdp;
 use super::names::Asker;
 use super::refused::builtin_rule;
 use super::socket_table::{Attempt, Entry, Finished, Kind, Settled, Waiter, listener_line};
@@ -51,7 +52,9 @@ impl Guard {
         };
         let blocking = self.is_blocking(inode);
         match self.sockets.open.get_mut(&inode) {
-            Some(entry) if entry.kind == Kind::MuteUdp => return self.connect_udp(request, inode, address),
+            Some(Entry { kind: Kind::MuteUdp | Kind::PrivateUdp, .. }) => {
+                return self.connect_udp(request, inode, address);
+            }
             Some(entry) if entry.kind == Kind::Unix => return Ok(Answer::Fail(Errno::EAFNOSUPPORT)),
             Some(Entry { attempt: Some(attempt), fd, .. }) => {
                 if !blocking {
@@ -227,6 +230,7 @@ impl Guard {
         for relay in self.relays.drain(..) {
             relay.end();
         }
+        self.datagrams = PrivateUdp::Unavailable;
     }
 
     /// The name servers of the system are the resolver in the supervisor.
@@ -309,6 +313,11 @@ impl Guard {
         let to = SocketAddr::new(canonical(address.ip()), address.port());
         let names = self.names_of(to.ip());
         let choice = self.domain.profile.decide_connect(to, &names);
+        let private = self.sockets.open.get(&inode).is_some_and(|e| e.kind == Kind::PrivateUdp);
+        if private && self.domain.resolver.is_name_server(to) {
+            let Some(entry) = self.sockets.open.get(&inode) else { return Ok(Answer::Fail(Errno::EBADF)) };
+            return Ok(connect_to(entry.fd.as_fd(), address).map_or_else(Answer::Fail, |()| Answer::Value(0)));
+        }
         let known = !self.names.of(to.ip()).is_empty() || self.domain.profile.grants_address(to.ip());
         if to.port() == 53 || (choice.decision.verdict == Verdict::Deny && !known) {
             self.refuse_udp(request, to);

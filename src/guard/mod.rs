@@ -7,6 +7,7 @@
 
 mod address;
 mod connect;
+mod datagrams;
 mod exec;
 mod files;
 mod metadata;
@@ -92,6 +93,8 @@ pub struct Domain {
     pub groups_are_scoped: bool,
     /// Raised when the manager started something that npmguard cannot intercept.
     pub breach: Arc<Breach>,
+    /// This program's own file.
+    pub binary: PathBuf,
     /// Answers look-ups.
     pub resolver: Arc<Resolver>,
     /// resolv.conf(5), resolved, and what a script is shown in its place.
@@ -189,6 +192,7 @@ struct Guard {
     names: Arc<names::Names>,
     misses: names::Misses,
     relays: Vec<verified::Running>,
+    datagrams: datagrams::PrivateUdp,
     /// Directories that were made on the way to a grant.
     made: Vec<PathBuf>,
     /// The listener has hung up: asking it again would only spin.

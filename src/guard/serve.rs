@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::datagrams::PrivateUdp;
 use super::{Domain, Ended, Guard, Role, connect, names, socket_table};
 use crate::launch::spawn::{Confined, Report};
 use crate::sandbox::creds;
@@ -115,6 +116,7 @@ pub fn serve(
                         names: Arc::new(names::Names::default()),
                         misses: names::Misses::default(),
                         relays: Vec::new(),
+                        datagrams: PrivateUdp::default(),
                         made: Vec::new(),
                         deserted: false,
                     });

@@ -51,8 +51,17 @@ pub(super) enum Kind {
     Tcp,
     /// A UDP socket that cannot send.
     MuteUdp,
+    /// A UDP socket in a network that only the resolver is in.
+    PrivateUdp,
     /// A Unix stream socket.
     Unix,
+}
+
+impl Kind {
+    /// A datagram socket.
+    pub(super) const fn is_udp(self) -> bool {
+        matches!(self, Kind::MuteUdp | Kind::PrivateUdp)
+    }
 }
 
 /// A duplicate.

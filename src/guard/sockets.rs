@@ -106,12 +106,7 @@ impl Guard {
         let (family, socket_kind) = match (inet, base, protocol) {
             (Some(family), libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => (family, SocketKind::Tcp),
             (Some(family), libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => {
-                let asks_by_udp =
-                    self.domain.role == Role::Manager && process::is_musl(request.notification.pid);
-                if self.domain.mode == Mode::Audit || asks_by_udp {
-                    return Answer::Continue;
-                }
-                (family, SocketKind::MuteUdp)
+                return self.udp_socket(request, family, flags);
             }
             // What a manager does with other sockets is its own business, but for those
             // that carry TCP past Landlock.
@@ -125,16 +120,40 @@ impl Guard {
             }
             _ => return self.refuse_socket(request, family, base, protocol),
         };
-        match hand_out(socket_kind, family, flags) {
-            Ok(fd) => match self.sockets.insert(&fd, socket_kind, family, self.root) {
-                Ok(()) => {
-                    let on_exec = if flags & libc::SOCK_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep };
-                    Answer::Inject(fd, on_exec)
-                }
-                Err(errno) => Answer::Fail(errno),
-            },
-            Err(errno) => Answer::Fail(errno),
+        self.give(hand_out(socket_kind, family, flags), socket_kind, family, flags)
+    }
+
+    /// Hands a socket over and keeps a duplicate.
+    fn give(
+        &mut self,
+        made: Result<OwnedFd, Errno>,
+        kind: SocketKind,
+        family: AddressFamily,
+        flags: i32,
+    ) -> Answer {
+        let kept = made.and_then(|fd| self.sockets.insert(&fd, kind, family, self.root).map(|()| fd));
+        let on_exec = if flags & libc::SOCK_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep };
+        kept.map_or_else(Answer::Fail, |fd| Answer::Inject(fd, on_exec))
+    }
+
+    /// Nothing of the network is reached by UDP. musl's resolver has nothing else: its
+    /// sockets are made where only the resolver is, if the machine allows that.
+    fn udp_socket(&mut self, request: &Request<'_>, family: AddressFamily, flags: i32) -> Answer {
+        if self.domain.mode == Mode::Audit {
+            return Answer::Continue;
         }
+        if process::is_musl(request.notification.pid) {
+            let nonblocking = flags & libc::SOCK_NONBLOCK != 0;
+            if let Some(fd) = self.private_udp(request, family, nonblocking) {
+                return self.give(Ok(fd), SocketKind::PrivateUdp, family, flags);
+            }
+            if self.domain.role == Role::Manager {
+                // npm would resolve nothing. Its connections are still decided on: by the
+                // addresses that granted hosts have.
+                return Answer::Continue;
+            }
+        }
+        self.give(hand_out(SocketKind::MuteUdp, family, flags), SocketKind::MuteUdp, family, flags)
     }
 
     fn socketpair(&self, request: &Request<'_>) -> Answer {
@@ -190,7 +209,7 @@ impl Guard {
                 // getaddrinfo(3) goes from one destination to the next so.
                 let inode = self.inode(request)?;
                 Ok(match self.sockets.open.get(&inode) {
-                    Some(entry) if entry.kind == SocketKind::MuteUdp => {
+                    Some(entry) if entry.kind.is_udp() => {
                         disconnect(entry.fd.as_fd()).map_or_else(Answer::Fail, |()| Answer::Value(0))
                     }
                     _ => Answer::Fail(Errno::EAFNOSUPPORT),
@@ -302,6 +321,11 @@ impl Guard {
         };
         let inode = self.inode(request)?;
         let Some(entry) = self.sockets.open.get_mut(&inode) else { return Ok(Answer::Fail(Errno::EINVAL)) };
+        if entry.kind == SocketKind::PrivateUdp {
+            return Ok(
+                bind_to(entry.fd.as_raw_fd(), address).map_or_else(Answer::Fail, |()| Answer::Value(0))
+            );
+        }
         let mute = entry.kind == SocketKind::MuteUdp;
         if mute && address.port() == 0 && address.ip().is_unspecified() {
             // A client's bind before it sends: there is nothing to be received.
@@ -317,10 +341,7 @@ impl Guard {
             self.log(event);
             return Ok(Answer::Fail(Errno::EACCES));
         }
-        let bound = match address {
-            SocketAddr::V4(v4) => bind(entry.fd.as_raw_fd(), &SockaddrIn::from(v4)),
-            SocketAddr::V6(v6) => bind(entry.fd.as_raw_fd(), &SockaddrIn6::from(v6)),
-        };
+        let bound = bind_to(entry.fd.as_raw_fd(), address);
         entry.bound_to_loopback |= bound.is_ok();
         Ok(bound.map_or_else(Answer::Fail, |()| Answer::Value(0)))
     }
@@ -354,7 +375,7 @@ impl Guard {
                 (false, false) => Answer::Fail(Errno::EINVAL),
             };
         };
-        if entry.kind == SocketKind::MuteUdp {
+        if entry.kind.is_udp() {
             return Answer::Fail(Errno::EOPNOTSUPP);
         }
         let inet = entry.kind == SocketKind::Tcp;
@@ -396,8 +417,14 @@ impl Guard {
     fn send(&self, request: &Request<'_>, address: Option<Address>, flags: u64) -> Handled {
         let fast_open = flags as i32 & libc::MSG_FASTOPEN != 0;
         let inode = self.inode(request).unwrap_or_default();
-        let udp = self.sockets.open.get(&inode).is_some_and(|e| e.kind == SocketKind::MuteUdp);
+        let kind = self.sockets.open.get(&inode).map(|e| e.kind);
+        let udp = kind.is_some_and(SocketKind::is_udp);
         let target = match address {
+            Some(Address::Inet(address))
+                if kind == Some(SocketKind::PrivateUdp) && self.domain.resolver.is_name_server(address) =>
+            {
+                return Ok(Answer::Continue);
+            }
             Some(Address::Inet(address)) if udp && flags as i32 & libc::MSG_FASTOPEN == 0 => {
                 self.refuse_udp(request, SocketAddr::new(canonical(address.ip()), address.port()));
                 return Ok(self.unless_audit(Answer::Fail(Errno::EACCES)));
@@ -417,11 +444,18 @@ impl Guard {
     }
 }
 
+fn bind_to(fd: i32, address: SocketAddr) -> Result<(), Errno> {
+    match address {
+        SocketAddr::V4(v4) => bind(fd, &SockaddrIn::from(v4)),
+        SocketAddr::V6(v6) => bind(fd, &SockaddrIn6::from(v6)),
+    }
+}
+
 /// Makes a socket for a domain.
 fn hand_out(kind: SocketKind, family: AddressFamily, flags: i32) -> Result<OwnedFd, Errno> {
     let (base, protocol) = match kind {
         SocketKind::Tcp => (SockType::Stream, Some(SockProtocol::Tcp)),
-        SocketKind::MuteUdp => (SockType::Datagram, Some(SockProtocol::Udp)),
+        SocketKind::MuteUdp | SocketKind::PrivateUdp => (SockType::Datagram, Some(SockProtocol::Udp)),
         SocketKind::Unix => (SockType::Stream, None),
     };
     let mut socket_flags = SockFlag::SOCK_CLOEXEC;

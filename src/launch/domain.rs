@@ -535,6 +535,7 @@ impl Run {
             landlocked: enforce && self.given.kernel.landlock_abi > 0,
             groups_are_scoped: scoped,
             breach: Arc::clone(&self.breach),
+            binary: self.dir.binary.clone(),
             resolver: Arc::clone(&self.resolver),
             resolv_conf: self.resolv_conf.clone(),
             asked_for: (task.role == Role::Manager).then(|| self.asked_for()),

@@ -4,6 +4,7 @@
 
 pub mod broker;
 mod confine;
+pub mod datagrams;
 pub mod domain;
 pub mod reaper;
 pub mod run_dir;

@@ -192,6 +192,12 @@ impl Resolver {
         &self.config.search
     }
 
+    /// The name servers of the system, but for those that are reached over one interface only.
+    pub fn name_servers(&self) -> Vec<SocketAddr> {
+        let scoped = |server: &SocketAddr| matches!(server, SocketAddr::V6(v6) if v6.scope_id() != 0);
+        self.config.servers().into_iter().filter(|server| !scoped(server)).collect()
+    }
+
     /// What `name` may have been before a client appended a search domain, shortest first;
     /// never `name` itself. For a log that folds the tries of one look-up: the resolver keeps
     /// no memory of clients, so this is for the caller to compare with what it has reported.

@@ -12,6 +12,7 @@ pub mod child;
 pub mod creds;
 pub mod ipc;
 pub mod landlock;
+pub mod namespace;
 pub mod notify;
 pub mod probe;
 pub mod process;
