@@ -268,3 +268,51 @@ open('out','w').write(' '.join(map(str,out)))
     assert_eq!(site.read("app/node_modules/p/out").as_deref(), Some("13 ok 13"), "{}", run.stderr);
     run.assert_denied("p", "0.0.0.0:0");
 }
+
+#[test]
+fn refused_telemetry_is_no_violation_and_other_hosts_are() {
+    for user in users() {
+        let mut site = Site::of(user);
+        let run = node(
+            &mut site,
+            "require('dns').lookup('opencollective.com', (e) => require('fs').writeFileSync('out', e.code));",
+        );
+        run.assert_code(0);
+        assert_eq!(
+            site.read("app/node_modules/p/out").as_deref(),
+            Some("ENOTFOUND"),
+            "{user:?} {}",
+            run.stderr
+        );
+        let denied = run.events("resolve", "p", "denied");
+        assert!(!denied.is_empty() && denied.iter().all(|e| e["detail"]["expected"] == true), "{denied:?}");
+        assert!(!run.stderr.contains("denied"), "{}", run.stderr);
+        assert!(run.stderr.contains("expected"), "{}", run.stderr);
+        let mut site = Site::of(user);
+        let run = node(&mut site, "require('dns').lookup('host.invalid', () => {});");
+        run.assert_code(9);
+        run.assert_denied("p", "resolve host.invalid");
+        assert!(run.stderr.contains(r#"connect: { allow: ["host.invalid"]"#), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn name_services_are_absent_so_that_programs_go_on_to_dns() {
+    if !harness::is_root() {
+        println!("skipped: only root can put a name service in its place");
+        return;
+    }
+    let mut site = Site::new();
+    // A name service that would hang whoever asks it.
+    let place = "mount -t tmpfs none /run && mkdir /run/nscd && exec 3>&1 && \
+        (node -e \"require('net').createServer(()=>{}).listen('/run/nscd/socket')\" & while [ ! -S /run/nscd/socket ]; do sleep 0.05; done; \
+        \"$@\"; s=$?; kill %1 2>/dev/null || pkill -P $$ node; exit $s)";
+    site.through(&["unshare", "-m", "bash", "-c", place, "x"]);
+    let py = "import socket\ntry: socket.getaddrinfo('host.invalid', 80)\nexcept socket.gaierror as e: open('out','w').write(str(e.errno))\n";
+    site.package_with("p", json!({ "scripts": { "postinstall": "python3 -B p.py" } }), &[("p.py", py)]);
+    let run = site.install();
+    assert_eq!(site.read("app/node_modules/p/out").as_deref(), Some("-2"), "{}", run.stderr);
+    let mut denied = run.denied("p");
+    denied.dedup();
+    assert_eq!(denied, ["resolve host.invalid"], "the name service is no violation");
+}

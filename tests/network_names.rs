@@ -541,3 +541,29 @@ func main() {
     assert_eq!(site.out("p"), "hello refused refused ", "{}", run.stderr);
     run.assert_denied("p", "resolve bad-go.world.test");
 }
+
+#[test]
+fn audit_mode_lets_names_through_and_says_what_enforcing_would_refuse() {
+    let Some(world) = world::open() else { return };
+    world.host("audited.world.test", "203.0.113.51");
+    for user in users() {
+        let mut site = world.site(user);
+        site.py(
+            world,
+            "p",
+            "s = socket.create_connection(('audited.world.test', 7777), 3); say(s.recv(5).decode())",
+        );
+        let run = site.guard(&["install", "--mode", "audit", "--", "--no-audit", "--no-fund"]);
+        run.assert_code(0);
+        assert_eq!(site.out("p"), "hello", "{user:?} {}", run.stderr);
+        let looked_up = run.events("resolve", "p", "would_deny");
+        assert!(looked_up.iter().any(|e| e["target"]["host"] == "audited.world.test"), "{looked_up:?}");
+        let connected = run.events("connect", "p", "would_deny");
+        assert!(
+            connected.iter().any(|e| e["target"]["host"] == "audited.world.test"
+                && e["target"]["address"] == "203.0.113.51:7777"),
+            "{connected:?}"
+        );
+        assert_eq!(run.denied("p"), Vec::<String>::new());
+    }
+}

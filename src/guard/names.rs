@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::refused::builtin_rule;
 use super::{Domain, Role};
@@ -258,9 +258,15 @@ impl Asker {
         event.latency_us = Some(lookup.elapsed.as_micros() as u64);
         event.enforced_by =
             if event.verdict == event::Verdict::Denied { EnforcedBy::Supervisor } else { EnforcedBy::None };
-        event.detail = Some(json!({ "type": lookup.record_type, "outcome": outcome_name(lookup.outcome) }));
+        event.detail = Some(json!({ "outcome": outcome_name(lookup.outcome) }));
         let texts = |list: &[IpAddr]| list.iter().map(IpAddr::to_string).collect::<Vec<_>>();
         let mut measured = serde_json::Map::new();
+        // A name that is refused is refused for every type: one line, whatever clients ask.
+        match (&mut event.detail, verdict) {
+            (Some(Value::Object(detail)), Verdict::Allow | Verdict::Log) => detail,
+            _ => &mut measured,
+        }
+        .insert("type".into(), json!(lookup.record_type));
         if !lookup.addresses.is_empty() {
             measured.insert("addresses".into(), json!(texts(lookup.addresses)));
         }

@@ -21,6 +21,8 @@ const CROWDED: usize = 64;
 /// Sockets that a domain may have open and unconnected; every one costs the supervisor a
 /// descriptor, which other domains need as well.
 const MOST: usize = 256;
+/// Sockets without a duplicate that are remembered.
+const MOST_SETTLED: usize = 4_096;
 
 /// Duplicates of a domain's sockets.
 #[derive(Debug, Default)]
@@ -175,6 +177,10 @@ impl Table {
     /// Lets go of a socket.
     pub(super) fn settle(&mut self, inode: u64, how: Settled) {
         self.open.remove(&inode);
+        if self.settled.len() >= MOST_SETTLED {
+            // Of these nothing is lost: what is not known counts as connected.
+            self.settled.retain(|_, how| *how == Settled::Listens);
+        }
         self.settled.insert(inode, how);
     }
 

@@ -201,6 +201,12 @@ impl Site {
         self.write("app/package.json", &manifest.to_string());
     }
 
+    /// Words that come before every command, with the caller's rights.
+    pub fn through(&mut self, words: &[&str]) -> &mut Self {
+        self.through = words.iter().map(OsString::from).collect();
+        self
+    }
+
     /// The program under test.
     pub fn binary(&self) -> &Path {
         &self.binary

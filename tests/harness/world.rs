@@ -13,7 +13,6 @@
 //! | 127.0.0.1, ::1 of the client | somebody else's servers on 80 and 7777 |
 //! | 192.0.2.66, 2001:db8::66 | nobody, ever: packets vanish |
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -217,7 +216,7 @@ impl World {
             "exec {enter} sh -c '{}cd \"$0\" && exec \"$@\"' \"$PWD\" \"$@\"",
             mounts.replace('\'', "\"")
         );
-        site.through = ["sh", "-c", &script, "sh"].iter().map(OsString::from).collect();
+        site.through(&["sh", "-c", &script, "sh"]);
         site
     }
 }
