@@ -17,7 +17,9 @@ use crate::measure::time;
 use crate::report::Table;
 use crate::{Options, Result};
 
-const VERDACCIO: &str = "verdaccio@6.1.2";
+const VERDACCIO: &str = "6.1.2";
+/// A dependency of it that asks for a tag, which not every mirror of the registry has.
+const NODE_FETCH: &str = "2.7.0";
 const START: Duration = Duration::from_secs(60);
 
 /// What is installed without `--project`: some 100 packages, two of them with scripts.
@@ -57,10 +59,15 @@ pub(crate) fn measure(options: &Options) -> Result<Table> {
 fn install_verdaccio(kept: &Path) -> Result<PathBuf> {
     let program = kept.join("node_modules/verdaccio/bin/verdaccio");
     if !program.exists() {
-        eprintln!("bench: installing {VERDACCIO}");
+        eprintln!("bench: installing verdaccio {VERDACCIO}");
+        let manifest = json!({
+            "name": "bench-verdaccio", "private": true,
+            "dependencies": { "verdaccio": VERDACCIO }, "overrides": { "node-fetch": NODE_FETCH },
+        });
+        std::fs::write(kept.join("package.json"), manifest.to_string())?;
         let mut npm = Command::new("npm");
         npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-        time(npm.arg("--prefix").arg(kept).arg(VERDACCIO).current_dir(kept), &[0])?;
+        time(npm.current_dir(kept), &[0])?;
     }
     Ok(program)
 }
@@ -119,6 +126,8 @@ impl Verdaccio {
             .arg("--config")
             .arg(&path)
             .args(["--listen", &format!("127.0.0.1:{port}")])
+            // It does not like root, where the bench may well run.
+            .env("NODE_NO_WARNINGS", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()?;
