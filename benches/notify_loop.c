@@ -8,70 +8,39 @@
  * Prints the median cost of one open and close in nanoseconds, over nine chunks.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "chunks.h"
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
-#define CHUNKS 9
+static const char *file;
 
-static void die(const char *what)
+static double opens(long times)
 {
-	fprintf(stderr, "notify_loop: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
+	double start = now();
 
-static double now(void)
-{
-	struct timespec t;
+	for (long n = 0; n < times; n++) {
+		int fd = open(file, O_RDONLY | O_CLOEXEC);
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e9 + t.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static void opens(const char *file, long count)
-{
-	double chunk[CHUNKS];
-	long each = count / CHUNKS > 0 ? count / CHUNKS : 1;
-
-	for (int i = 0; i < CHUNKS; i++) {
-		double start = now();
-
-		for (long n = 0; n < each; n++) {
-			int fd = open(file, O_RDONLY | O_CLOEXEC);
-
-			if (fd < 0)
-				die(file);
-			close(fd);
-		}
-		chunk[i] = (now() - start) / each;
+		if (fd < 0)
+			die(file);
+		close(fd);
 	}
-	qsort(chunk, CHUNKS, sizeof chunk[0], ascending);
-	printf("%.1f\n", chunk[CHUNKS / 2]);
+	return now() - start;
 }
 
 /* Notifies openat with the access mode O_RDONLY; returns the listener. */
@@ -136,7 +105,7 @@ static int receive_fd(int channel)
 	return fd;
 }
 
-static void notify(const char *file, long count)
+static void notify(long count)
 {
 	int channel[2], listener, status;
 	pid_t child;
@@ -151,7 +120,7 @@ static void notify(const char *file, long count)
 		listener = install();
 		send_fd(channel[1], listener);
 		close(listener);
-		opens(file, count);
+		print_median(opens, count);
 		exit(0);
 	}
 	close(channel[1]);
@@ -178,10 +147,11 @@ static void notify(const char *file, long count)
 
 int main(int argc, char **argv)
 {
+	file = argc == 4 ? argv[2] : "";
 	if (argc == 4 && !strcmp(argv[1], "opens"))
-		opens(argv[2], atol(argv[3]));
+		print_median(opens, atol(argv[3]));
 	else if (argc == 4 && !strcmp(argv[1], "notify"))
-		notify(argv[2], atol(argv[3]));
+		notify(atol(argv[3]));
 	else
 		return fputs("usage: notify_loop opens|notify FILE COUNT\n", stderr), 2;
 	return 0;

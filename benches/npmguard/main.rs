@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench npmguard                          startup, script, notify
 //! cargo bench --bench npmguard -- install memory --project DIR --runs 5
+//! cargo bench --bench npmguard -- connect lookup registry
 //! cargo bench --bench npmguard -- startup --json startup.json
 //! ```
 //!
@@ -11,12 +12,17 @@
 //! shown, so that a machine that slows down over minutes does not decide the result.
 //! A launcher that is not installed, or that fails, is reported and left out.
 
+mod connect;
 mod install;
+mod lookup;
 mod measure;
 mod notify;
+mod program;
+mod registry;
 mod report;
 mod script;
 mod startup;
+mod world;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -39,6 +45,12 @@ enum Subject {
     Install,
     /// the supervisor's peak memory during that install
     Memory,
+    /// one TCP connection to a granted address of this machine
+    Connect,
+    /// one look-up of a granted name
+    Lookup,
+    /// `npm ci` from a local verdaccio, cold cache
+    Registry,
 }
 
 /// Measures npmguard against plain npm, strace, bubblewrap and a bare notification loop.
@@ -54,7 +66,8 @@ struct Options {
     /// Also write the results to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Project for install and memory: a directory with package.json and package-lock.json
+    /// Project for install, memory and registry: a directory with package.json and
+    /// package-lock.json [default for registry: one of about 100 packages]
     #[arg(long, value_name = "DIR")]
     project: Option<PathBuf>,
     /// Packages with a script, for script
@@ -63,9 +76,19 @@ struct Options {
     /// Opens in one run, for notify
     #[arg(long, default_value_t = 100_000)]
     opens: u64,
+    /// Connections in one run, for connect
+    #[arg(long, default_value_t = 2_000)]
+    connections: u32,
+    /// Look-ups in one run, for lookup; a script may ask 500 questions at once, and each
+    /// look-up is two
+    #[arg(long, default_value_t = 200)]
+    lookups: u32,
     /// Where temporary projects are made [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+    /// Serve names instead of measuring: what `lookup` starts in a world of its own
+    #[arg(long, hide = true)]
+    serve_names: bool,
     /// Passed by `cargo bench`, and by it alone
     #[arg(long, hide = true)]
     bench: bool,
@@ -104,7 +127,8 @@ fn main() -> ExitCode {
         eprintln!("bench: nothing measured: start this with `cargo bench --bench npmguard`");
         return ExitCode::SUCCESS;
     }
-    match run(&options) {
+    let result = if options.serve_names { world::serve_names() } else { run(&options) };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -126,6 +150,9 @@ fn run(options: &Options) -> Result<()> {
             Subject::Notify => notify::measure(options)?,
             Subject::Install => install::measure(options)?,
             Subject::Memory => install::memory(options)?,
+            Subject::Connect => connect::measure(options)?,
+            Subject::Lookup => lookup::measure(options)?,
+            Subject::Registry => registry::measure(options)?,
         };
         println!("{table}");
         tables.push(table);

@@ -4,12 +4,11 @@
 //! core costs several times one on the same core. Hence two groups, one free and one with
 //! everything on a single CPU; compare within a group.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use crate::measure::{Contestant, Sample, alternate, available, time_and_read};
+use crate::measure::{Sample, alternate, available};
 use crate::report::{Row, Table, rows};
-use crate::{Options, Result, npmguard};
+use crate::{Options, Result, npmguard, program};
 
 /// A file that any policy lets a script read.
 const FILE: &str = "/usr/bin/env";
@@ -21,7 +20,7 @@ const PINNED: [&str; 4] =
 
 pub(crate) fn measure(options: &Options) -> Result<Table> {
     let directory = options.scratch()?;
-    let program = compile(directory.path())?;
+    let program = program::compile("notify_loop", directory.path())?;
     let mut rows = group(options, &program, &[], FREE)?;
     if available("taskset") {
         rows.extend(group(options, &program, &["taskset", "-c", "0"], PINNED)?);
@@ -43,10 +42,7 @@ fn group(options: &Options, program: &Path, prefix: &[&str], names: [&'static st
     let directory = Path::new(program).parent().ok_or("the program has no directory")?;
     let contestant = |name, launcher: &[&str], mode| {
         let words = [prefix, launcher, &[program, mode, FILE, &count]].concat();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).current_dir(directory);
-        let last_number = |text: &str| text.lines().last()?.trim().parse().ok();
-        Contestant { name, run: Box::new(move || time_and_read(&mut command, &[0], last_number)) }
+        program::contestant(name, &words, directory)
     };
     let strace = ["strace", "-f", "--seccomp-bpf", "-e", "trace=openat", "-o", "/dev/null"];
     let mut contestants = vec![
@@ -61,15 +57,4 @@ fn group(options: &Options, program: &Path, prefix: &[&str], names: [&'static st
     let micros = |own: Sample, _| own.own / 1e3;
     let ratio = |own: Sample, loop_: Sample| own.own / loop_.own;
     Ok(rows(results, &[("us", &micros), ("loop_ratio", &ratio)], |sample| sample.own))
-}
-
-fn compile(directory: &Path) -> Result<PathBuf> {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/notify_loop.c");
-    let program = directory.join("notify_loop");
-    let status = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).status();
-    match status {
-        Ok(status) if status.success() => Ok(program),
-        Ok(status) => Err(format!("`cc {source}`: {status}").into()),
-        Err(error) => Err(format!("notify needs a C compiler: `cc`: {error}").into()),
-    }
 }
