@@ -316,3 +316,35 @@ fn name_services_are_absent_so_that_programs_go_on_to_dns() {
     denied.dedup();
     assert_eq!(denied, ["resolve host.invalid"], "the name service is no violation");
 }
+
+#[test]
+fn a_port_that_is_shared_with_another_program_is_not_the_scripts_own() {
+    // A service of the user that shares its port, as some do to restart without a gap.
+    let py = "import socket,sys\ns=socket.socket()\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)\ns.bind(('127.0.0.1',0)); s.listen(64)\nprint(s.getsockname()[1], flush=True)\nn=0\nwhile True:\n  c,_=s.accept(); c.sendall(b'outside'); c.close()\n";
+    let mut service = std::process::Command::new("python3")
+        .args(["-c", py])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("python");
+    let mut port = String::new();
+    let mut line = std::io::BufReader::new(service.stdout.take().expect("piped"));
+    std::io::BufRead::read_line(&mut line, &mut port).expect("a port");
+    let mut site = Site::new();
+    let script = r"
+import socket
+s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1); s.bind(('127.0.0.1',NUMBER)); s.listen(64)
+out=set()
+for i in range(32):
+    c=socket.socket(); c.settimeout(0.2)
+    try: c.connect(('127.0.0.1',NUMBER)); out.add(c.recv(7).decode())
+    except socket.timeout: out.add('own')
+    except OSError as e: out.add(str(e.errno))
+open('out','w').write(' '.join(sorted(out)))
+"
+    .replace("NUMBER", port.trim());
+    site.package_with("p", json!({ "scripts": { "postinstall": "python3 -B p.py" } }), &[("p.py", &script)]);
+    let run = site.install();
+    let _ = service.kill();
+    let _ = service.wait();
+    assert_eq!(site.read("app/node_modules/p/out").as_deref(), Some("13"), "{}", run.stderr);
+}

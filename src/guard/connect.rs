@@ -31,7 +31,7 @@ use super::refused::builtin_rule;
 use super::socket_table::{Attempt, Entry, Finished, Kind, Settled, Waiter, listener_line};
 use super::verified::{Pending, Running, Through};
 use super::{Answer, Guard, Handled, Request, process};
-use crate::event::{self, Event};
+use crate::event::{self, Event, Target};
 use crate::policy::{ConnectDecision, Mode, Verdict, Verify, canonical};
 use crate::resolver::Client;
 
@@ -64,6 +64,9 @@ impl Guard {
                 return Ok(Answer::Later);
             }
             Some(_) => {}
+            None if self.domain.mode == Mode::Audit && !self.sockets.settled.contains_key(&inode) => {
+                return Ok(self.observe_connect(request, address));
+            }
             None => return Ok(self.connect_again(inode)),
         }
         let to = SocketAddr::new(canonical(address.ip()), address.port());
@@ -98,6 +101,19 @@ impl Guard {
         self.start_connect(request, inode, address, Some(event))
     }
 
+    /// In audit mode sockets other than TCP are the kernel's; what they are for is known.
+    fn observe_connect(&mut self, request: &Request<'_>, address: SocketAddr) -> Answer {
+        let to = SocketAddr::new(canonical(address.ip()), address.port());
+        let names = self.names_of(to.ip());
+        let choice = self.domain.profile.decide_connect(to, &names);
+        if !self.domain.resolver.is_name_server(to) {
+            let mut event = self.connect_event(request, to, &choice, names.first());
+            event.target = Some(Target { host: event.target.and_then(|t| t.host), ..udp_target(to) });
+            self.log(event);
+        }
+        Answer::Continue
+    }
+
     fn connect_event(
         &self,
         request: &Request<'_>,
@@ -124,7 +140,6 @@ impl Guard {
             }
             Some(Settled::Connected | Settled::Listens) => Answer::Fail(Errno::EISCONN),
             // Accepted, so connected; or no socket that was handed out.
-            None if self.domain.mode == Mode::Audit => Answer::Continue,
             None => Answer::Fail(Errno::EISCONN),
         }
     }
@@ -346,19 +361,26 @@ impl Guard {
         self.log(event);
     }
 
-    /// Whether one of the domain's own sockets listens there (proc_net_tcp(5)).
+    /// Whether the domain's own sockets, and nobody else's, listen there (proc_net_tcp(5)):
+    /// with `SO_REUSEPORT` the kernel would choose among several.
     pub(super) fn listens_on(&self, address: SocketAddr) -> bool {
         if self.sockets.listening.is_empty() {
             return false;
         }
-        ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().any(|table| {
+        let mut own = false;
+        for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
             let text = fs::read_to_string(table).unwrap_or_default();
-            text.lines().skip(1).filter_map(listener_line).any(|(local, inode)| {
-                local.port() == address.port()
-                    && canonical(local.ip()) == address.ip()
-                    && self.sockets.listening.contains(&inode)
-            })
-        })
+            for (local, inode) in text.lines().skip(1).filter_map(listener_line) {
+                if local.port() != address.port() || local.ip().to_canonical() != address.ip() {
+                    continue;
+                }
+                if !self.sockets.listening.contains(&inode) {
+                    return false;
+                }
+                own = true;
+            }
+        }
+        own
     }
 }
 

@@ -2,13 +2,13 @@
 //! only the resolver in the supervisor is in, see [`crate::launch::datagrams`].
 
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::sys::socket::AddressFamily;
+use nix::sys::socket::{AddressFamily, Shutdown, shutdown};
 
 use super::names::Asker;
 use super::{Guard, Request, process};
@@ -37,6 +37,7 @@ pub(super) enum PrivateUdp {
 /// The private network of one domain, and who answers in it.
 pub(super) struct Server {
     network: Datagrams,
+    sockets: Vec<Arc<UdpSocket>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -44,6 +45,10 @@ pub(super) struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        for socket in &self.sockets {
+            // "Not connected", it says, and wakes whoever reads.
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
+        }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -77,15 +82,16 @@ impl Guard {
         let process = process::describe(request.notification.pid, self.root);
         let asker: Arc<dyn Client> = Arc::new(Asker::new(&self.domain, &self.names, process)?);
         let stop = Arc::new(AtomicBool::new(false));
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
         let threads = sockets
-            .into_iter()
+            .iter()
             .map(|socket| {
-                let (resolver, asker, stop) =
-                    (Arc::clone(&self.domain.resolver), Arc::clone(&asker), Arc::clone(&stop));
-                std::thread::spawn(move || answer(&Arc::new(socket), &resolver, &asker, &stop))
+                let (socket, resolver) = (Arc::clone(socket), Arc::clone(&self.domain.resolver));
+                let (asker, stop) = (Arc::clone(&asker), Arc::clone(&stop));
+                std::thread::spawn(move || answer(&socket, &resolver, &asker, &stop))
             })
             .collect();
-        Some(Server { network, stop, threads })
+        Some(Server { network, sockets, stop, threads })
     }
 }
 

@@ -206,7 +206,7 @@ impl Client for Asker {
     }
 
     fn may_ask(&self) -> bool {
-        self.names.spend()
+        self.names.spend() || self.domain.mode == Mode::Audit
     }
 
     fn resolved(&self, lookup: Lookup<'_>) {
