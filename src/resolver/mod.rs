@@ -182,6 +182,11 @@ impl Resolver {
         self.config.text()
     }
 
+    /// The name servers that resolv.conf(5) names.
+    pub fn name_servers(&self) -> &[SocketAddr] {
+        &self.config.nameservers
+    }
+
     /// The hosts file.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
