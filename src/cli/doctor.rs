@@ -46,9 +46,9 @@ const GUARANTEES: &[Guarantee] = &[
         needs: &["seccomp listener", "inject descriptors", "read target memory", "mute UDP"],
         rests_on: |works| {
             if works("landlock tcp") {
-                "the supervisor resolves names and connects; landlock denies the script TCP; UDP is mute"
+                "the supervisor, which resolves names and connects; landlock denies the script TCP; UDP is mute"
             } else {
-                "the supervisor resolves names and connects; UDP is mute"
+                "the supervisor, which resolves names and connects; UDP is mute"
             }
         },
     },

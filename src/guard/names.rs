@@ -258,9 +258,10 @@ impl Asker {
         event.latency_us = Some(lookup.elapsed.as_micros() as u64);
         event.enforced_by =
             if event.verdict == event::Verdict::Denied { EnforcedBy::Supervisor } else { EnforcedBy::None };
-        event.detail = Some(json!({ "type": lookup.record_type, "outcome": outcome_name(lookup.outcome) }));
+        event.detail = Some(json!({ "outcome": outcome_name(lookup.outcome) }));
         let texts = |list: &[IpAddr]| list.iter().map(IpAddr::to_string).collect::<Vec<_>>();
-        let mut measured = serde_json::Map::new();
+        // Clients ask for both kinds of addresses at once: that is one refusal to a reader.
+        let mut measured = serde_json::Map::from_iter([("type".into(), json!(lookup.record_type))]);
         if !lookup.addresses.is_empty() {
             measured.insert("addresses".into(), json!(texts(lookup.addresses)));
         }
@@ -286,7 +287,7 @@ impl Asker {
                 event.expected = choice.expected;
             }
         }
-        event.measured = (!measured.is_empty()).then_some(measured);
+        event.measured = Some(measured);
         domain.attribute(&mut event, granted);
         event
     }
