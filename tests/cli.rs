@@ -3,6 +3,8 @@
 
 mod harness;
 
+use std::fs;
+
 use harness::{Run, Site, users};
 use serde_json::{Value, json};
 
@@ -179,6 +181,40 @@ fn policy_show_names_the_origin_of_every_rule() {
 }
 
 #[test]
+fn policy_show_names_the_hosts_that_npm_is_set_up_to_use() {
+    let mut site = Site::new();
+    site.write("home/.npmrc", "registry=https://npm.corp.test:8443/\nhttps-proxy=http://10.9.8.7:3128/\n");
+    site.write(
+        "app/package.json",
+        &json!({ "name": "app", "dependencies": { "x": "git+https://git.corp.test/x.git" } }).to_string(),
+    );
+    site.write("app/.npmrc", "@theirs:registry=https://elsewhere.test/\n");
+    let run = plain(&site, &["policy", "show", "--manager"]);
+    run.assert_code(0);
+    for host in ["npm.corp.test:8443, private", "10.9.8.7:3128, private", "git.corp.test\n"] {
+        assert!(run.stdout.contains(&format!("            is {host}")), "{host}: {}", run.stdout);
+    }
+    assert!(!run.stdout.contains("elsewhere.test"), "{}", run.stdout);
+    assert!(run.stderr.contains("elsewhere.test"), "and why not: {}", run.stderr);
+    // Scripts are shown the hosts where their own rules name them.
+    let grant = "version: 1\npackages:\n  x: { reason: ours, connect: { allow: [\"{registry}\"] } }\n";
+    site.write("app/npmguard.yaml", grant);
+    let run = plain(&site, &["policy", "show", "--package", "x"]);
+    assert!(run.stdout.contains("is npm.corp.test:8443"), "{}", run.stdout);
+    // Without npm there is nobody to ask.
+    fs::create_dir(site.path("empty")).expect("a directory");
+    let empty = site.path("empty").display().to_string();
+    site.env("PATH", &empty);
+    let run = plain(&site, &["policy", "show", "--manager"]);
+    run.assert_code(0);
+    assert!(
+        run.stdout.contains("is no host here") && run.stderr.contains("npm was not found"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
 fn policy_show_lists_groups_and_variables() {
     let run = plain(&Site::new(), &["policy", "show", "--groups"]);
     run.assert_code(0);
@@ -200,6 +236,14 @@ fn doctor_finds_what_the_default_policy_needs_and_says_so_in_json() {
         let guarantees = found["guarantees"].as_array().expect("guarantees");
         assert_eq!(guarantees.len(), 8);
         assert!(guarantees.iter().all(|g| g["held"] == true), "{found:#}");
+        let works = |name: &str| {
+            let all = found["mechanisms"].as_array().expect("mechanisms");
+            all.iter().find(|m| m["name"] == name).expect(name)["works"] == true
+        };
+        assert!(works("mute UDP") && works("loopback TCP"), "{found:#}");
+        let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let named = text.lines().any(|line| line.starts_with("nameserver"));
+        assert_eq!(works("name servers"), named, "{found:#}");
     }
 }
 

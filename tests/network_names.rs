@@ -507,6 +507,42 @@ say(code(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)))",
 }
 
 #[test]
+fn a_command_reaches_the_registry_and_asks_a_proxy_for_granted_hosts_only() {
+    let Some(world) = world::open() else { return };
+    for host in ["registry-run", "proxy-run", "good-run", "hidden-run"] {
+        world.host(&format!("{host}.world.test"), "203.0.113.150");
+    }
+    for user in users() {
+        let site = world.site(user);
+        site.write(
+            "home/.npmrc",
+            "registry=http://registry-run.world.test:8080/\nproxy=http://proxy-run.world.test:3128/\n",
+        );
+        let grants = "[\"{registry}\", \"proxy-run.world.test\", \"good-run.world.test\"]";
+        site.write(
+            "app/npmguard.yaml",
+            &format!(
+                "version: 1\nroot:\n  exec: {{ allow: [\"/usr/bin/curl\"] }}\n  connect: {{ allow: {grants} }}\n"
+            ),
+        );
+        let curl = |words: &[&str]| {
+            let quiet = ["run", "--", "/usr/bin/curl", "-s", "-o", "/dev/null", "-m", "10"];
+            site.guard(&[&quiet[..], words].concat())
+        };
+        curl(&["http://registry-run.world.test:8080/"]).assert_code(0);
+        let proxy = "http://proxy-run.world.test:3128";
+        curl(&["-x", proxy, "http://good-run.world.test/"]).assert_code(0);
+        for target in ["http://hidden-run.world.test/", "https://hidden-run.world.test/"] {
+            let run = curl(&["-x", proxy, target]);
+            assert_ne!(run.code, 0, "{user:?} {target}");
+            let refused = events(&run, "connect", "app", "hidden-run.world.test");
+            assert!(refused.iter().any(|e| e["verdict"] == "denied"), "{user:?} {target}: {:?}", run.log);
+        }
+    }
+    assert_eq!(world.seen_of("proxy", "hidden-run").len(), 0, "the proxy was asked");
+}
+
+#[test]
 fn a_static_go_program_resolves_and_connects() {
     let Some(world) = world::open() else { return };
     if !std::process::Command::new("go").arg("version").output().is_ok_and(|o| o.status.success()) {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use crate::launch::supervisor::exit;
+use crate::resolver::Resolver;
 use crate::sandbox::probe::{self, Finding};
 
 /// Arguments of `doctor`.
@@ -41,13 +42,13 @@ const GUARANTEES: &[Guarantee] = &[
     },
     Guarantee {
         name: "G3 network",
-        what: "scripts reach no address but their own loopback servers and granted addresses",
-        needs: &["seccomp listener", "inject descriptors", "read target memory"],
+        what: "scripts reach only their own loopback servers and granted hosts and addresses",
+        needs: &["seccomp listener", "inject descriptors", "read target memory", "mute UDP"],
         rests_on: |works| {
             if works("landlock tcp") {
-                "the supervisor connects; landlock denies the script TCP; other sockets do not exist"
+                "the supervisor, which resolves names and connects; landlock denies the script TCP; UDP is mute"
             } else {
-                "the supervisor connects; other sockets do not exist"
+                "the supervisor, which resolves names and connects; UDP is mute"
             }
         },
     },
@@ -91,12 +92,24 @@ const GUARANTEES: &[Guarantee] = &[
 
 /// Prints what was found; 125 if the default policy cannot be enforced here.
 pub(super) fn doctor(args: &DoctorArgs) -> i32 {
-    let findings = probe::thorough();
+    let mut findings = probe::thorough();
+    findings.push(name_servers(&Resolver::system()));
     let works = |name: &str| findings.iter().any(|f| f.name == name && f.works);
     let missing: Vec<&Guarantee> = GUARANTEES.iter().filter(|g| !g.needs.iter().all(|n| works(n))).collect();
     let text = if args.json { json(&findings) } else { text(&findings, &works) };
     anstream::print!("{text}");
     i32::from(!missing.is_empty()) * exit::GUARD
+}
+
+/// Whom the supervisor asks for names; without an answer a look-up fails, and nothing else.
+fn name_servers(resolver: &Resolver) -> Finding {
+    let servers: Vec<String> = resolver.name_servers().iter().map(|server| server.ip().to_string()).collect();
+    let works = !servers.is_empty();
+    let detail = match works {
+        true => format!("{}; asked by the supervisor for granted names", servers.join(", ")),
+        false => "none in /etc/resolv.conf; this machine itself is asked".to_owned(),
+    };
+    Finding { name: "name servers", works, detail }
 }
 
 fn text(findings: &[Finding], works: &dyn Fn(&str) -> bool) -> String {
@@ -116,8 +129,10 @@ fn text(findings: &[Finding], works: &dyn Fn(&str) -> bool) -> String {
         }
     }
     out.push_str(
-        "\nnot available to scripts on any kernel with this version: UDP and every socket but TCP and Unix \
-         stream; host names (no resolver yet, so only addresses can be granted)\n",
+        "\nnot available to scripts on any kernel with this version: datagrams to anywhere (UDP sockets exist \
+         and are mute), and every socket but TCP, Unix stream and netlink route\n\
+         programs that use musl's resolver (Alpine) ask over UDP only and cannot resolve names in a script \
+         domain\n",
     );
     if broken.is_empty() {
         out.push_str("\nthe default policy can be enforced here\n");

@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 
 use super::fail;
 use crate::launch::supervisor::{self, Options, exit};
+use crate::manager::hosts::known_hosts_of;
 use crate::manager::{environment, identity};
 use crate::policy::{self, KnownHosts, Policy, PolicyError, Subject, Variables};
+use crate::report;
 
 /// What to do with the policy.
 #[derive(Debug, Subcommand)]
@@ -66,7 +68,9 @@ fn run(command: &PolicyCommand) -> Result<String, String> {
         PolicyCommand::Check(_) => check(&policy, &project).map_err(|e| e.render()),
         PolicyCommand::Show(show) => {
             let subject = subject(show)?;
-            let variables = variables(&subject, &project);
+            let hosts =
+                if show.manager || policy.needs_hosts() { hosts(&project) } else { KnownHosts::default() };
+            let variables = variables(&subject, &project, hosts);
             policy::show(&policy, &subject, &variables).map_err(|e| e.render())
         }
     }
@@ -80,7 +84,7 @@ fn check(policy: &Policy, project: &Path) -> Result<String, PolicyError> {
         Subject::Root { name: None, version: None },
         Subject::Manager,
     ] {
-        policy.profile(&subject, &variables(&subject, project))?;
+        policy.profile(&subject, &variables(&subject, project, KnownHosts::default()))?;
     }
     Ok(format!("ok: {}\n", policy.summary()))
 }
@@ -103,7 +107,20 @@ fn subject(args: &ShowArgs) -> Result<Subject, String> {
     Ok(Subject::Dependency { name: name.to_owned(), version, granted: true })
 }
 
-fn variables(subject: &Subject, project: &Path) -> Variables {
+/// The hosts that npm is set up to use here; what does not count is said on stderr.
+fn hosts(project: &Path) -> KnownHosts {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let Some(known) = known_hosts_of(project, supervisor::home().as_deref(), &path) else {
+        report::print_line("npmguard: note: npm was not found, so its groups of hosts are empty here");
+        return KnownHosts::default();
+    };
+    for note in &known.notes {
+        report::print_line(&format!("npmguard: note: {note}"));
+    }
+    known.hosts
+}
+
+fn variables(subject: &Subject, project: &Path, hosts: KnownHosts) -> Variables {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = supervisor::home();
     let package = match subject {
@@ -119,7 +136,7 @@ fn variables(subject: &Subject, project: &Path) -> Variables {
         tmp: std::env::temp_dir().join("npmguard-RUN/tmp-N"),
         cache: None,
         manager_state: Vec::new(),
-        hosts: KnownHosts::default(),
+        hosts,
         package,
         home,
     }

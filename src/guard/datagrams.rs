@@ -75,7 +75,7 @@ impl Guard {
     }
 
     fn serve_datagrams(&self, request: &Request<'_>) -> Option<Server> {
-        let servers = self.domain.resolver.name_servers();
+        let servers = self.domain.resolver.unscoped_servers();
         let (network, sockets) = Datagrams::start(&self.domain.binary, &servers)
             .inspect_err(|error| tracing::debug!("no private network for datagrams: {error}"))
             .ok()?;

@@ -292,7 +292,7 @@ impl Asker {
                 event.expected = choice.expected;
             }
         }
-        event.measured = (!measured.is_empty()).then_some(measured);
+        event.measured = Some(measured);
         domain.attribute(&mut event, granted);
         event
     }

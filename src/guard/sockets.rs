@@ -16,8 +16,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, UnixAddr,
-    bind, connect, listen, shutdown, socket,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, UnixAddr, bind,
+    connect, listen, socket,
 };
 
 use super::address::{Address, inet_target, message_address, udp_target};
@@ -29,7 +29,7 @@ use crate::event::{Kind, Target, TargetKind};
 use crate::policy::{Decision, Mode, PathAction, Verdict, canonical};
 use crate::sandbox::notify::OnExec;
 use crate::sandbox::process_memory::MsgHdr;
-use crate::sandbox::socket::disconnect;
+use crate::sandbox::socket::{disconnect, mute_udp};
 use crate::sandbox::syscall::SocketCall;
 
 /// What a well-known local socket gives access to.
@@ -453,25 +453,16 @@ fn bind_to(fd: i32, address: SocketAddr) -> Result<(), Errno> {
 
 /// Makes a socket for a domain.
 fn hand_out(kind: SocketKind, family: AddressFamily, flags: i32) -> Result<OwnedFd, Errno> {
-    let (base, protocol) = match kind {
-        SocketKind::Tcp => (SockType::Stream, Some(SockProtocol::Tcp)),
-        SocketKind::MuteUdp | SocketKind::PrivateUdp => (SockType::Datagram, Some(SockProtocol::Udp)),
-        SocketKind::Unix => (SockType::Stream, None),
-    };
     let mut socket_flags = SockFlag::SOCK_CLOEXEC;
     if flags & libc::SOCK_NONBLOCK != 0 {
         socket_flags |= SockFlag::SOCK_NONBLOCK;
     }
-    let fd = socket(family, base, socket_flags, protocol)?;
-    if kind == SocketKind::MuteUdp {
-        // "Not connected" is what the call says, and what it does is done all the same:
-        // every send checks the flag (sock_alloc_send_pskb), and nothing clears it.
-        match shutdown(fd.as_raw_fd(), Shutdown::Write) {
-            Ok(()) | Err(Errno::ENOTCONN) => {}
-            Err(errno) => return Err(errno),
-        }
+    match kind {
+        SocketKind::Tcp => socket(family, SockType::Stream, socket_flags, Some(SockProtocol::Tcp)),
+        // What is not made in the private network is mute.
+        SocketKind::MuteUdp | SocketKind::PrivateUdp => mute_udp(family, socket_flags),
+        SocketKind::Unix => socket(family, SockType::Stream, socket_flags, None),
     }
-    Ok(fd)
 }
 
 /// A Unix socket to connect to, as the guard holds it.

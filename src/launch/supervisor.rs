@@ -14,7 +14,7 @@ use super::signals;
 use super::spawn::{exit_code, own_environment};
 use crate::event::{EventLog, SinkError};
 use crate::guard::Ended;
-use crate::manager::hosts::{Known, known_hosts};
+use crate::manager::hosts::{Known, known_hosts, known_hosts_of};
 use crate::manager::lockfile::Lockfile;
 use crate::manager::npm::{self, Npm, NpmError, find_program};
 use crate::manager::npmrc::NpmConfig;
@@ -179,7 +179,8 @@ pub fn npm(options: &Options, project: &Path, command: &str, rest: &[OsString]) 
         shell: config.users_shell(),
         git: npm.git.clone(),
     };
-    let run = begin(options, project, path.clone(), home, node, manager)?;
+    let policy = load_policy(options, project)?;
+    let run = begin(options, policy, project, path.clone(), home, node, manager)?;
     // A rule of Landlock needs a place that exists, and npm makes these at its first start.
     for dir in &run.given.manager_state {
         let _ = std::fs::create_dir_all(dir);
@@ -226,7 +227,17 @@ pub fn command(
     let node = node.into_iter().chain(prefix).collect();
     let ignored = signals::ignored();
     let signals = signals::take().map_err(|e| RunError::Io("signals", e))?;
-    let run = begin(options, project, path, home(), node, ManagerSide::default())?;
+    let home = home();
+    let policy = load_policy(options, project)?;
+    // Reading npm's configuration and the lockfile takes time that most commands can save.
+    let known = if policy.needs_hosts() {
+        known_hosts_of(project, home.as_deref(), &path).unwrap_or_default()
+    } else {
+        Known::default()
+    };
+    // The notes are about what npm may reach.
+    let manager = ManagerSide { known: Known { notes: Vec::new(), ..known }, ..ManagerSide::default() };
+    let run = begin(options, policy, project, path, home, node, manager)?;
     let command = Command {
         program,
         argv: argv.to_vec(),
@@ -256,13 +267,13 @@ struct ManagerSide {
 
 fn begin(
     options: &Options,
+    policy: Policy,
     project: &Path,
     path: OsString,
     home: Option<PathBuf>,
     node: Vec<PathBuf>,
     manager: ManagerSide,
 ) -> Result<Arc<Run>, RunError> {
-    let policy = load_policy(options, project)?;
     let mut kernel = probe::quick();
     if policy.mode() == Mode::Enforce {
         check_kernel(&kernel, &options.allow_degraded)?;

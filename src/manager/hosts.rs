@@ -7,11 +7,12 @@
 //! (measured with npm 11.19). Such a host counts when something else knows it as well.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::path::Path;
 
 use super::lockfile::Lockfile;
+use super::npm::Npm;
 use super::npmrc::{self, NpmConfig, Origin};
 use super::project::{self, manifest_specs};
 use super::spec::{self, Source};
@@ -49,6 +50,15 @@ impl Group {
     fn into_endpoints(self) -> Vec<Endpoint> {
         self.0.into_iter().map(|((host, port), private)| Endpoint { host, port, private }).collect()
     }
+}
+
+/// Gathers the hosts of a project where npm itself is not started; `None` if there is no npm
+/// in `path`.
+pub fn known_hosts_of(project: &Path, home: Option<&Path>, path: &OsStr) -> Option<Known> {
+    let npm = Npm::locate(path).ok()?;
+    let config = NpmConfig::load(project, home, &npm.prefix());
+    let lockfile = Lockfile::load(project);
+    Some(known_hosts(project, &config, &lockfile, npm.default_registry(), &[]))
 }
 
 /// Gathers the hosts of a project. `arguments` are the words after npm's command.

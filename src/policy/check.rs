@@ -25,7 +25,7 @@ const PACKAGE: &[&str] = &["reason", "run", "read", "write", "exec", "connect", 
 const RULES: &[&str] = &["default", "allow", "log", "deny"];
 const TERMS: &[&str] = &["host", "verify", "expected"];
 /// The groups of which each member is a host that serves one purpose.
-const MANAGER_HOSTS: &[&str] = &["registry", "proxy", "git-hosts"];
+pub(super) const MANAGER_HOSTS: &[&str] = &["registry", "proxy", "git-hosts"];
 const LIMITS: &[&str] = &["wall", "processes", "file-size", "open-files"];
 
 /// Looks over one file.

@@ -73,6 +73,28 @@ pub struct Endpoint {
     pub private: bool,
 }
 
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.port, self.host.contains(':')) {
+            (Some(port), true) => write!(f, "[{}]:{port}", self.host),
+            (Some(port), false) => write!(f, "{}:{port}", self.host),
+            (None, _) => f.write_str(&self.host),
+        }
+    }
+}
+
+impl KnownHosts {
+    /// The members of a group, if it is one of these.
+    pub(super) fn group(&self, name: &str) -> Option<&[Endpoint]> {
+        match name {
+            "registry" => Some(&self.registry),
+            "proxy" => Some(&self.proxy),
+            "git-hosts" => Some(&self.git_hosts),
+            _ => None,
+        }
+    }
+}
+
 impl Endpoint {
     /// The pattern that is this host and nothing else. A lockfile may have named it, so nothing
     /// in it is a wildcard; `None` for what is no host.
@@ -283,11 +305,8 @@ impl Variables {
 
     /// The patterns of a group of hosts, and where each comes from.
     pub(super) fn hosts(&self, name: &str) -> Vec<(ConnectPattern, Origin)> {
-        let endpoints = match name {
-            "registry" => &self.hosts.registry,
-            "proxy" => &self.hosts.proxy,
-            "git-hosts" => &self.hosts.git_hosts,
-            _ => return hosts(name).iter().map(|pattern| (pattern.clone(), Origin::Group)).collect(),
+        let Some(endpoints) = self.hosts.group(name) else {
+            return hosts(name).iter().map(|pattern| (pattern.clone(), Origin::Group)).collect();
         };
         let origin = |private| if private { Origin::UserConfiguration } else { Origin::Group };
         endpoints.iter().filter_map(|host| Some((host.pattern()?, origin(host.private)))).collect()

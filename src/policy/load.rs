@@ -9,9 +9,10 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::Cache;
+use super::check::{MANAGER_HOSTS, group_name};
 use super::decode;
 use super::error::{PolicyError, Problem, did_you_mean, list_words};
-use super::model::{Document, FailOn, Mode, Rule, RuleRef};
+use super::model::{Action, Document, FailOn, Mode, Rule, RuleRef, Section, Verdict};
 
 const MAX_SIZE: u64 = 8 << 20;
 /// `extends` may not chain further than this.
@@ -279,6 +280,26 @@ impl Policy {
     /// Which verdicts make the exit code non-zero.
     pub fn fail_on(&self) -> &[FailOn] {
         &self.fail_on
+    }
+
+    /// Whether the hosts that the package manager is set up to use have a bearing on scripts:
+    /// a `connect` list names one of their groups, or grants anything at all, which may lead
+    /// to a proxy.
+    pub fn needs_hosts(&self) -> bool {
+        let is_group = |rule: &Rule| group_name(&rule.text).is_some_and(|name| MANAGER_HOSTS.contains(&name));
+        let needs = |section: &Section| {
+            section.rules(Action::Connect).is_some_and(|rules| {
+                !rules.allow.is_empty()
+                    || !rules.log.is_empty()
+                    || rules.deny.iter().any(is_group)
+                    || rules.default.is_some_and(|(verdict, _)| verdict != Verdict::Deny)
+            })
+        };
+        self.layers.iter().any(|layer| {
+            let document = &layer.document;
+            let packages = document.packages.iter().map(|entry| &entry.section);
+            [&document.scripts, &document.root].into_iter().chain(packages).any(needs)
+        })
     }
 
     /// The file that is asked first, as messages call it; no preset.

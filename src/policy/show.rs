@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::check::group_name;
 use super::decide::Profile;
 use super::error::PolicyError;
 use super::grants::Grant;
@@ -74,6 +75,9 @@ fn rules(text: &mut String, profile: &Profile, sets: &[RuleSet<'_>], action: Act
                     let expected = if rule.terms.expected { " expected" } else { "" };
                     let terms = format!("{}{expected}", verify.unwrap_or_default());
                     line(text, &format!("  {:<7} {quoted}{terms}", verdict.as_str()), &from);
+                    if action == Action::Connect {
+                        members(text, profile, &rule.text);
+                    }
                 }
             }
         }
@@ -99,6 +103,19 @@ fn rules(text: &mut String, profile: &Profile, sets: &[RuleSet<'_>], action: Act
         let _ = write!(text, ", {} files taken out", kernel.exec_except.len());
     }
     text.push('\n');
+}
+
+/// The hosts of a group that differs from one project to the next.
+fn members(text: &mut String, profile: &Profile, rule: &str) {
+    let Some(hosts) = group_name(rule).and_then(|name| profile.vars.hosts.group(name)) else { return };
+    for host in hosts {
+        let shown = crate::event::escape(host.to_string().as_bytes());
+        let private = if host.private { ", private addresses too" } else { "" };
+        let _ = writeln!(text, "            is {shown}{private}");
+    }
+    if hosts.is_empty() {
+        text.push_str("            is no host here\n");
+    }
 }
 
 fn limits(text: &mut String, profile: &Profile) {

@@ -182,6 +182,11 @@ impl Resolver {
         self.config.text()
     }
 
+    /// The name servers that resolv.conf(5) names.
+    pub fn name_servers(&self) -> &[SocketAddr] {
+        &self.config.nameservers
+    }
+
     /// The hosts file.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
@@ -192,8 +197,8 @@ impl Resolver {
         &self.config.search
     }
 
-    /// The name servers of the system, but for those that are reached over one interface only.
-    pub fn name_servers(&self) -> Vec<SocketAddr> {
+    /// The servers that clients ask, but for those that are reached over one interface only.
+    pub fn unscoped_servers(&self) -> Vec<SocketAddr> {
         let scoped = |server: &SocketAddr| matches!(server, SocketAddr::V6(v6) if v6.scope_id() != 0);
         self.config.servers().into_iter().filter(|server| !scoped(server)).collect()
     }

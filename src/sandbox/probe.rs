@@ -8,6 +8,7 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag};
 
 use super::child::in_child;
 use super::landlock::{self, Grants, Network};
@@ -83,6 +84,8 @@ pub fn thorough() -> Vec<Finding> {
         ),
         finding("inject descriptors", inject()),
         finding("read target memory", read_memory()),
+        finding("mute UDP", mute_udp()),
+        finding("loopback TCP", loopback_tcp()),
         finding("subreaper", subreaper()),
         finding("user namespace", user_namespace()),
     ]
@@ -228,6 +231,46 @@ fn read_memory() -> Result<String, String> {
         }
     });
     outcome(code, "arguments of reported calls can be seen")
+}
+
+/// Shut down for sending, a UDP socket must send nothing, connected or not.
+fn mute_udp() -> Result<String, String> {
+    let tried = || -> Result<bool, Errno> {
+        let server = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).map_err(errno_of)?;
+        server.set_nonblocking(true).map_err(errno_of)?;
+        let to = server.local_addr().map_err(errno_of)?;
+        let mute = super::socket::mute_udp(AddressFamily::Inet, SockFlag::SOCK_CLOEXEC)?;
+        let mute = std::net::UdpSocket::from(mute);
+        let refused = |sent: std::io::Result<usize>| sent.is_err_and(|e| errno_of(e) == Errno::EPIPE);
+        let unconnected = refused(mute.send_to(b"probe", to));
+        mute.connect(to).map_err(errno_of)?;
+        let connected = refused(mute.send(b"probe"));
+        Ok(unconnected && connected && server.recv(&mut [0; 8]).is_err())
+    };
+    match tried() {
+        Ok(true) => Ok("scripts have UDP sockets that send nothing".into()),
+        Ok(false) => Err("a socket that is shut down for sending can send".into()),
+        Err(Errno::EADDRNOTAVAIL | Errno::ENETUNREACH) => Ok("not tried: there is no loopback here".into()),
+        Err(errno) => Err(errno.desc().to_lowercase()),
+    }
+}
+
+/// Look-ups, and connections that are verified, come to the supervisor over loopback.
+fn loopback_tcp() -> Result<String, String> {
+    let tried = || {
+        let server = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+        std::net::TcpStream::connect(server.local_addr()?)
+    };
+    match tried() {
+        Ok(_) => Ok("look-ups reach the supervisor".into()),
+        Err(error) => {
+            Err(format!("{}; host names cannot be looked up", errno_of(error).desc().to_lowercase()))
+        }
+    }
+}
+
+fn errno_of(error: std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 fn subreaper() -> Result<String, String> {
