@@ -538,6 +538,22 @@ fn a_command_reaches_the_registry_and_asks_a_proxy_for_granted_hosts_only() {
             let refused = events(&run, "connect", "app", "hidden-run.world.test");
             assert!(refused.iter().any(|e| e["verdict"] == "denied"), "{user:?} {target}: {:?}", run.log);
         }
+        // The port counts, and so does the address behind any way to write it.
+        let policy = site.read("app/npmguard.yaml").expect("written");
+        site.write(
+            "app/npmguard.yaml",
+            &policy.replace("\"good-run.world.test\"", "\"good-run.world.test:443\", \"*:80\""),
+        );
+        for target in [
+            "http://169.254.169.254/hidden-run",
+            "http://0xa9fea9fe/hidden-run",
+            "http://2852039166/hidden-run",
+        ] {
+            let run = curl(&["-x", proxy, target]);
+            assert_ne!(run.code, 0, "{user:?} {target}: {:?}", run.log);
+        }
+        let run = curl(&["-x", proxy, "http://good-run.world.test:8080/hidden-run"]);
+        assert_ne!(run.code, 0, "{user:?} {:?}", run.log);
     }
     assert_eq!(world.seen_of("proxy", "hidden-run").len(), 0, "the proxy was asked");
 }

@@ -136,7 +136,7 @@ fn a_later_request_on_the_same_connection_is_judged_as_well() {
             b.client.write_all(EVIL.as_bytes()).unwrap();
             assert!(is_reset(&mut b.client));
             assert_eq!(read_rest(&mut b.server), "");
-            let refused = Spoken::Http { host: Some("evil.test".into()), method: "GET".into() };
+            let refused = Spoken::Http { host: Some("evil.test".into()), port: None, method: "GET".into() };
             assert_eq!(b.relay.join().unwrap().verdict, Verdict::Refused(refused));
             assert_eq!(b.judged.lock().unwrap().len(), 3);
         }

@@ -85,8 +85,9 @@ impl Pending {
                 // TLS with the proxy itself: what is asked inside cannot be seen.
                 (Spoken::Tls { .. }, Through::Proxy) => return true,
                 (Spoken::Connect { host, port }, Through::Proxy) => domain.profile.decide_host(host, *port),
-                // The request names the port as well, but not where it can be relied on.
-                (Spoken::Http { host: Some(host), .. }, Through::Proxy) => domain.profile.decide_name(host),
+                (Spoken::Http { host: Some(host), port, .. }, Through::Proxy) => {
+                    domain.profile.decide_host(host, port.unwrap_or(80))
+                }
                 (
                     Spoken::Tls { server_name: Some(host) } | Spoken::Http { host: Some(host), .. },
                     Through::Relay,

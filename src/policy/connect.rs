@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::address::{ConnectPattern, lower};
+use super::address::{ConnectPattern, HostName, lower};
 use super::decide::{Decision, Profile, Ranked};
 use super::matcher::{PathSet, normal};
 use super::model::{Terms, Verdict, Verify};
@@ -83,6 +83,11 @@ impl ConnectRules {
         unmatched(&self.ranked.default)
     }
 
+    /// What is neither a name nor an address.
+    fn unreadable(&self) -> ConnectDecision {
+        unmatched(&self.unresolved)
+    }
+
     /// Whether a rule reaches this canonical address.
     fn reaches(&self, rule: &ConnectRule, ip: IpAddr, class: AddressClass) -> bool {
         let pattern = &rule.pattern;
@@ -156,11 +161,15 @@ impl Profile {
     }
 
     /// About a host and port as a client states them: a TLS server name, an HTTP `Host`. An
-    /// address in text form is judged as that address.
+    /// address in text form is judged as that address; what is neither is denied.
     pub fn decide_host(&self, host: &str, port: u16) -> ConnectDecision {
         let plain = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Ok(address) = plain.parse::<IpAddr>() {
             return self.decide_connect(SocketAddr::new(address, port), &[]);
+        }
+        if HostName::exact(host).is_none() {
+            // Such as `0xa9fea9fe`: whoever connects reads it as an address.
+            return self.connect.unreadable();
         }
         let name: Arc<str> = lower(host).into();
         let rule =

@@ -66,27 +66,30 @@ fn meaning(request: &httparse::Request) -> Option<(Spoken, Body)> {
     let body = body(request)?;
     let said = match only(request, "host")? {
         Some("") => None,
-        Some(value) => Some(authority(value)?.0),
+        Some(value) => Some(authority(value)?),
         None => None,
     };
-    let agrees = |host: &str| said.as_deref().is_none_or(|said| said == host);
+    let agrees = |host: &str| said.as_ref().is_none_or(|(said, _)| said == host);
     if method == "CONNECT" {
         let (host, port) = authority(target)?;
         // A body would be the first bytes of the tunnel, or not.
         return (agrees(&host) && body == Body::Length(0))
             .then_some((Spoken::Connect { host, port: port? }, body));
     }
-    let host = if target.starts_with('/') || target == "*" {
+    let place = if target.starts_with('/') || target == "*" {
         said
     } else {
         let (scheme, rest) = target.split_once("://")?;
         if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return None;
         }
-        let (host, _) = authority(rest.split(['/', '?', '#']).next()?)?;
-        Some(host).filter(|host| agrees(host)).map(Some)?
+        let (host, port) = authority(rest.split(['/', '?', '#']).next()?)?;
+        let usual =
+            if ["https", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls)) { 443 } else { 80 };
+        agrees(&host).then_some(Some((host, port.or(Some(usual)))))?
     };
-    Some((Spoken::Http { host, method: method.to_owned() }, body))
+    let (host, port) = place.map_or((None, None), |(host, port)| (Some(host), port));
+    Some((Spoken::Http { host, port, method: method.to_owned() }, body))
 }
 
 /// The value of a header that must not stand there twice; `None` if it does.

@@ -19,6 +19,8 @@ pub enum Spoken {
         /// The host that it is for, in lower case and without port: of the target where it
         /// is an address (and `Host` agrees), else of `Host`.
         host: Option<String>,
+        /// The port that is named with it; where the target is an address, never `None`.
+        port: Option<u16>,
         /// The method.
         method: String,
     },
@@ -144,20 +146,24 @@ mod tests {
     }
 
     fn http(host: Option<&str>, method: &str) -> Option<Spoken> {
-        Some(Spoken::Http { host: host.map(str::to_owned), method: method.into() })
+        at(host, None, method)
+    }
+
+    fn at(host: Option<&str>, port: Option<u16>, method: &str) -> Option<Spoken> {
+        Some(Spoken::Http { host: host.map(str::to_owned), port, method: method.into() })
     }
 
     #[test]
     fn a_request_says_its_host_once_and_clearly() {
         let unknown = Some(Spoken::Unknown);
         for (bytes, expected) in [
-            ("GET / HTTP/1.1\r\nHost: Good.Test.:8080\r\n\r\n", http(Some("good.test"), "GET")),
+            ("GET / HTTP/1.1\r\nHost: Good.Test.:8080\r\n\r\n", at(Some("good.test"), Some(8080), "GET")),
             ("GET / HTTP/1.1\r\nhost:good.test\r\n\r\nGET ", http(Some("good.test"), "GET")),
             ("GET / HTTP/1.0\r\n\r\n", http(None, "GET")),
             ("GET / HTTP/1.1\r\nHost:\r\n\r\n", http(None, "GET")),
-            ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", http(Some("::1"), "GET")),
-            ("GET http://a.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n", http(Some("a.test"), "GET")),
-            ("GET http://a.test:80 HTTP/1.1\r\n\r\n", http(Some("a.test"), "GET")),
+            ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", at(Some("::1"), Some(80), "GET")),
+            ("GET http://a.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n", at(Some("a.test"), Some(80), "GET")),
+            ("GET http://a.test:80 HTTP/1.1\r\n\r\n", at(Some("a.test"), Some(80), "GET")),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", http(Some("a"), "OPTIONS")),
             ("GET http://a.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n", unknown.clone()),
             ("GET http://a@b.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n", unknown.clone()),
