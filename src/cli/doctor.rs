@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
-use crate::launch::supervisor::exit;
+use crate::launch::{datagrams, supervisor::exit};
 use crate::resolver::Resolver;
 use crate::sandbox::probe::{self, Finding};
 
@@ -94,6 +94,7 @@ const GUARANTEES: &[Guarantee] = &[
 pub(super) fn doctor(args: &DoctorArgs) -> i32 {
     let mut findings = probe::thorough();
     findings.push(name_servers(&Resolver::system()));
+    findings.push(private_udp());
     let works = |name: &str| findings.iter().any(|f| f.name == name && f.works);
     let missing: Vec<&Guarantee> = GUARANTEES.iter().filter(|g| !g.needs.iter().all(|n| works(n))).collect();
     let text = if args.json { json(&findings) } else { text(&findings, &works) };
@@ -110,6 +111,18 @@ fn name_servers(resolver: &Resolver) -> Finding {
         false => "none in /etc/resolv.conf; this machine itself is asked".to_owned(),
     };
     Finding { name: "name servers", works, detail }
+}
+
+/// Whether programs that ask name servers over UDP only can look names up.
+fn private_udp() -> Finding {
+    let tried = datagrams::works();
+    let detail = match &tried {
+        Ok(()) => "programs that use musl (Alpine) look names up over it".to_owned(),
+        Err(error) => format!(
+            "{error}: no network namespace, so programs that use musl (Alpine) resolve no name in a script's domain"
+        ),
+    };
+    Finding { name: "private UDP", works: tried.is_ok(), detail }
 }
 
 fn text(findings: &[Finding], works: &dyn Fn(&str) -> bool) -> String {
@@ -130,9 +143,7 @@ fn text(findings: &[Finding], works: &dyn Fn(&str) -> bool) -> String {
     }
     out.push_str(
         "\nnot available to scripts on any kernel with this version: datagrams to anywhere (UDP sockets exist \
-         and are mute), and every socket but TCP, Unix stream and netlink route\n\
-         programs that use musl's resolver (Alpine) ask over UDP only and cannot resolve names in a script \
-         domain\n",
+         and are mute), and every socket but TCP, Unix stream and netlink route\n",
     );
     if broken.is_empty() {
         out.push_str("\nthe default policy can be enforced here\n");

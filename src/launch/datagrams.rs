@@ -7,7 +7,7 @@
 //! process holds the namespace, because a process with threads cannot enter one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -80,6 +80,16 @@ impl Drop for Datagrams {
         let _ = nix::sys::socket::shutdown(self.control.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         let _ = self.helper.wait();
     }
+}
+
+/// Whether this machine or container makes such networks, by making one.
+///
+/// # Errors
+/// What was refused.
+pub fn works() -> io::Result<()> {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
+    let (network, _servers) = Datagrams::start(&std::env::current_exe()?, &[server])?;
+    network.socket(AddressFamily::Inet, false).map(drop)
 }
 
 /// Runs the helper; standard input is the control socket. Returns an exit code.
