@@ -388,3 +388,17 @@ fn many_connections_and_much_data_pass() {
         run.assert_quiet(package);
     }
 }
+
+#[test]
+fn two_threads_that_connect_one_socket_both_get_an_answer() {
+    let Some(world) = world::open() else { return };
+    let py = r"
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, __import__('struct').pack('ll', 1, 0))
+said = []
+threads = [threading.Thread(target=lambda: said.append(code(lambda: s.connect(('BLACKHOLE', 80))))) for _ in range(3)]
+[t.start() for t in threads]; [t.join(5) for t in threads]
+say(len(said), all(e in ('EALREADY', 'EINPROGRESS', 'EAGAIN', 'timeout') for e in said) or said)"
+        .replace("BLACKHOLE", BLACKHOLE);
+    let (out, run) = python(world, User::Caller, &[&format!("\"{BLACKHOLE}:80\"")], &py);
+    assert_eq!(out, "3 True", "{}", run.stderr);
+}

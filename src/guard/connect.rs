@@ -57,7 +57,8 @@ impl Guard {
             }
             Some(entry) if entry.kind == Kind::Unix => return Ok(Answer::Fail(Errno::EAFNOSUPPORT)),
             Some(Entry { attempt: Some(attempt), fd, .. }) => {
-                if !blocking {
+                // One caller waits; the next is told what a socket says that does not wait.
+                if !blocking || attempt.waiter.is_some_and(|waiter| self.listener.is_valid(waiter.id)) {
                     return Ok(Answer::Fail(Errno::EALREADY));
                 }
                 attempt.waiter = Some(waiter(request, fd.as_fd()));
