@@ -411,7 +411,9 @@ fn the_projects_npmrc_points_npm_nowhere_that_the_user_does_not_know() {
         assert_eq!(registry.requests("elsewhere.world.test"), before, "{user:?}");
         assert_eq!(registry.world.seen_of("http", "npm_SECRET_OF_THE_USER").len(), 0);
         assert!(
-            run.log.iter().any(|e| e["verdict"] == "denied" && e["target"]["host"] == "elsewhere.world.test"),
+            run.log.iter().any(|e| e["verdict"] == "denied"
+                && e["target"]["host"] == "elsewhere.world.test"
+                && e["package"]["name"] == "app"),
             "{:?}",
             run.denied("*")
         );

@@ -10,12 +10,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
+use super::spawn::start_helper;
 use crate::sandbox::{ipc, namespace, process};
 
 /// How the helper is called.
@@ -37,16 +38,7 @@ impl Datagrams {
     /// # Errors
     /// When no namespace can be made.
     pub fn start(binary: &Path, servers: &[SocketAddr]) -> io::Result<(Datagrams, Vec<UdpSocket>)> {
-        let (control, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let helper = Command::new(binary)
-            .arg(ARGUMENT)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let (control, helper) = start_helper(binary, ARGUMENT)?;
         let datagrams = Datagrams { control, helper };
         let text: Vec<String> = servers.iter().take(MOST_SERVERS).map(SocketAddr::to_string).collect();
         let sockets = datagrams.ask(text.join(" ").as_bytes())?;

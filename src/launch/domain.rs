@@ -560,6 +560,7 @@ impl Run {
             let lockfile = lockfile.get_or_init(|| Lockfile::load(&project));
             let asker = asked_for(host, &project, lockfile).into_iter().next()?;
             let mut package = event::Package::new(asker.name.as_bytes(), Path::new(&asker.place));
+            package.root = asker.place.is_empty();
             package.version = asker.version.map(|v| event::escape(v.as_bytes()));
             package.dependency_of = asker.dependants.iter().map(|d| event::escape(d.as_bytes())).collect();
             Some(Arc::new(package))

@@ -188,17 +188,8 @@ impl Confined {
     /// # Errors
     /// When it cannot be started.
     pub fn prepare(binary: &std::path::Path) -> io::Result<Waiting> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let reaper = Command::new(binary)
-            .arg(REAPER_ARGUMENT)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        Ok(Waiting(Confined { control: ours, reaper }))
+        let (control, reaper) = start_helper(binary, REAPER_ARGUMENT)?;
+        Ok(Waiting(Confined { control, reaper }))
     }
 
     /// Process number of the reaper: the root of the tree.
@@ -282,6 +273,24 @@ impl Drop for Confined {
         self.terminate();
         let _ = self.reaper.wait();
     }
+}
+
+/// Starts this program (`binary`) as one of its helper processes, which hears on its
+/// standard input from the socket that is returned.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start_helper(binary: &std::path::Path, argument: &str) -> io::Result<(OwnedFd, Child)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    let helper = Command::new(binary)
+        .arg(argument)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok((ours, helper))
 }
 
 fn sealed_memory(data: &[u8]) -> io::Result<OwnedFd> {

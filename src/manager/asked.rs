@@ -2,7 +2,7 @@
 //!
 //! npm's own connections carry no package name, so the name is looked for where npm
 //! found the address: in the lockfile, in the manifests of the project, of what it
-//! depends on by path, and of what is installed. The package that asked is the one whose
+//! depends on by path, of what is installed, and in the project's `.npmrc`. The package that asked is the one whose
 //! manifest holds the address, not the one that would have come from it: a local tarball
 //! that depends on `http://host/x.tgz` is the culprit, and `x` may never exist. All of
 //! this is content of others: it is bounded, and read for hosts only.
@@ -26,6 +26,8 @@ const MOST_INSTALLED: usize = 5000;
 const MOST_LOCAL: usize = 256;
 /// Bytes of a tarball that are unpacked in search of its manifest.
 const MOST_UNPACKED: u64 = 32 << 20;
+/// Bytes of a project's `.npmrc`.
+const LARGEST_SETTINGS: u64 = 1 << 20;
 /// Bytes of a manifest in a tarball.
 const LARGEST_PACKED_MANIFEST: u64 = 1 << 20;
 
@@ -65,6 +67,7 @@ pub fn asked_for(host: &str, project: &Path, lockfile: &Lockfile) -> Vec<Asker> 
     search.manifests(project, manifest);
     search.installed(&project.join("node_modules"), "node_modules", 2, &mut 0);
     search.resolved();
+    search.settings(project);
     search.found.truncate(MOST_ASKERS);
     search.found
 }
@@ -114,6 +117,30 @@ impl Search<'_> {
         let holder = Holder { name, version, place, dependants };
         for (dependency, address) in specs_of(manifest) {
             self.add(&holder, &dependency, &address);
+        }
+    }
+
+    /// The project's own `.npmrc`, which may point npm at a registry or a proxy.
+    fn settings(&mut self, project: &Path) {
+        let Some(text) = open_file(&project.join(".npmrc"))
+            .and_then(|file| std::io::read_to_string(file.take(LARGEST_SETTINGS)).ok())
+        else {
+            return;
+        };
+        for (setting, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let value = value.trim().trim_matches(['"', '\'']);
+            let Ok(address) = url::Url::parse(value) else { continue };
+            let Some(host) = address.host_str().and_then(spec::plain_host) else { continue };
+            if host == self.host && self.seen.insert((".npmrc".into(), setting.trim().into())) {
+                self.found.push(Asker {
+                    name: self.project_name.clone(),
+                    version: None,
+                    place: String::new(),
+                    dependants: Vec::new(),
+                    dependency: None,
+                    spec: format!("{}://{host}", address.scheme()),
+                });
+            }
         }
     }
 
@@ -471,5 +498,21 @@ mod tests {
             (0..500).map(|n| format!("\"d{n}\": \"http://evil.test/{n}\"")).collect::<Vec<_>>().join(",");
         write(dir.path(), "package.json", &format!("{{\"dependencies\": {{{list}}}}}"));
         assert_eq!(asked("evil.test", dir.path()).len(), MOST_ASKERS);
+    }
+
+    #[test]
+    fn the_projects_settings_ask_as_the_project() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "package.json", r#"{"name": "app"}"#);
+        write(
+            dir.path(),
+            ".npmrc",
+            "; x\n@s:registry = \"http://Elsewhere.test:4873/${NPM_TOKEN}/\"\nproxy=nonsense\n",
+        );
+        let asked = asked_for("elsewhere.test", dir.path(), &Lockfile::default());
+        let [asker] = asked.as_slice() else { panic!("{asked:?}") };
+        assert_eq!((asker.name.as_str(), asker.place.as_str()), ("app", ""));
+        assert_eq!(asker.spec, "http://elsewhere.test");
+        assert!(asked_for("test", dir.path(), &Lockfile::default()).is_empty());
     }
 }
