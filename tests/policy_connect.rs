@@ -333,6 +333,8 @@ fn a_hint_names_one_host_and_never_a_name_server_or_a_metadata_service() {
     for (target, pattern) in [
         ("Api.Example.test:443", "api.example.test:443"),
         ("api.example.test.", "api.example.test"),
+        ("d111111abcdef8.cdn.example:443", "d111111abcdef8.cdn.example:443"),
+        ("the-service-in-region-1-2-3-4-a.example", "the-service-in-region-1-2-3-4-a.example"),
         ("192.0.2.1:443", "192.0.2.1:443"),
         ("[2001:db8::1]:443", "[2001:db8::1]:443"),
         ("2001:db8::1", "2001:db8::1"),
@@ -355,6 +357,7 @@ fn a_hint_names_one_host_and_never_a_name_server_or_a_metadata_service() {
         "a b",
         "a\n.test",
         "10.0.0.0/8",
+        "6e706d5f3575703372353363723374.collect.example",
         "",
     ] {
         let hint = x.hint("connect", target);

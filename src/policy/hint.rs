@@ -99,12 +99,23 @@ fn connect_pattern(target: &str) -> Result<String, &'static str> {
         return if class(ip) == AddressClass::Metadata { Err(METADATA) } else { Ok(plain.to_owned()) };
     }
     let (name, port) = split_port(target).map_or((target, None), |(name, port)| (name, Some(port)));
+    if carries_data(name) {
+        return Err("this name may carry data in it, so no line is proposed");
+    }
     match (HostName::exact(name), port) {
         (None, _) => Err("this is no host name, so no line can grant it"),
         (_, Some(53)) => Err(NAMES),
         (Some(exact), Some(port)) => Ok(format!("{}:{port}", exact.name)),
         (Some(exact), None) => Ok(exact.name.into()),
     }
+}
+
+/// Whether a label looks like encoded data rather than like a name: hosts of services with
+/// long names have words in them, joined by hyphens.
+fn carries_data(name: &str) -> bool {
+    name.split('.').any(|label| {
+        label.len() >= 24 && !label.contains('-') && label.bytes().filter(u8::is_ascii_digit).count() >= 4
+    })
 }
 
 /// A string that YAML reads back as it is; JSON's escapes are a subset of YAML's.
