@@ -348,3 +348,28 @@ open('out','w').write(' '.join(sorted(out)))
     let _ = service.wait();
     assert_eq!(site.read("app/node_modules/p/out").as_deref(), Some("13"), "{}", run.stderr);
 }
+
+#[test]
+fn a_unix_client_tries_again_on_the_same_socket_until_its_server_is_there() {
+    let mut site = Site::new();
+    let py = r"
+import errno,os,socket,tempfile
+path=tempfile.gettempdir()+'/own.sock'
+server=socket.socket(socket.AF_UNIX); server.bind(path)
+client=socket.socket(socket.AF_UNIX); out=[]
+def t():
+    try: client.connect(path); out.append('connected')
+    except OSError as e: out.append(errno.errorcode[e.errno])
+t(); server.listen(); t(); t()
+connection,_=server.accept(); client.close(); out.append(repr(connection.recv(1)))
+open('out','w').write(' '.join(out))
+";
+    site.package_with("p", json!({ "scripts": { "postinstall": "python3 -B p.py" } }), &[("p.py", py)]);
+    let run = site.install();
+    assert_eq!(
+        site.read("app/node_modules/p/out").as_deref(),
+        Some("ECONNREFUSED connected EISCONN b''"),
+        "{}",
+        run.stderr
+    );
+}

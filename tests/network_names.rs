@@ -619,3 +619,29 @@ fn audit_mode_lets_names_through_and_says_what_enforcing_would_refuse() {
         assert_eq!(run.denied("p"), Vec::<String>::new());
     }
 }
+
+#[test]
+fn relayed_connections_are_bounded_and_the_siblings_feel_nothing() {
+    let Some(world) = world::open() else { return };
+    world.host("relayed.world.test", "203.0.113.51");
+    let mut site = world.site(User::Caller);
+    let py = r"
+kept, said = [], {}
+socket.getaddrinfo('relayed.world.test', 7777)
+for _ in range(140):
+    s = socket.socket(); r = code(lambda: s.connect(('203.0.113.51', 7777))); kept.append(s); said[r] = said.get(r, 0) + 1
+say(said.get('ok', 0), said.get('EAGAIN', 0))";
+    site.py(world, "greedy", py);
+    site.py(
+        world,
+        "sibling",
+        "say(socket.create_connection(('relayed.world.test', 7777), 3).recv(5).decode())",
+    );
+    site.grant(&[
+        ("greedy", &["{ host: \"relayed.world.test:7777\", verify: sni }"]),
+        ("sibling", &["\"relayed.world.test:7777\""]),
+    ]);
+    let run = site.attempt();
+    assert_eq!(site.out("greedy"), "128 12", "{}", run.stderr);
+    assert_eq!(site.out("sibling"), "hello", "{}", run.stderr);
+}

@@ -40,6 +40,9 @@ pub(super) const TICK: Duration = Duration::from_millis(20);
 /// The kernel's own "interrupted, perhaps to be restarted" (include/linux/errno.h): with
 /// `SA_RESTART` it makes the call again, otherwise the caller sees `EINTR`.
 const ERESTARTSYS: i32 = 512;
+/// Relayed connections of one domain at a time: each costs the supervisor a thread and
+/// descriptors, which other domains need as well.
+const MOST_RELAYS: usize = 128;
 /// How long a connection to a port of this process may take to show up.
 const LOCAL_CONNECT: Duration = Duration::from_secs(2);
 
@@ -298,6 +301,12 @@ impl Guard {
         event: Event,
         through: Through,
     ) -> Handled {
+        self.relays.retain(|relay| !relay.is_finished());
+        if self.relays.len() >= MOST_RELAYS {
+            let attempt = Attempt { event: Some(event), started: Instant::now(), waiter: None };
+            self.close_attempt(Finished { attempt, result: Some(Err(Errno::EAGAIN)) });
+            return Ok(Answer::Fail(Errno::EAGAIN));
+        }
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let started = Instant::now();
         let upstream =
@@ -314,7 +323,6 @@ impl Guard {
         let thread_side = Pending { domain: Arc::clone(&self.domain), address, through, event, started };
         let upstream = TcpStream::from(upstream);
         let end = upstream.try_clone().map_err(|_| Errno::EMFILE)?;
-        self.relays.retain(|relay| !relay.is_finished());
         let (answer, thread) =
             self.connect_here(request, inode, move |client| thread_side.relay(client, upstream))?;
         if let Some(thread) = thread {
@@ -385,13 +393,13 @@ impl Guard {
     }
 }
 
-fn is_blocking(fd: BorrowedFd<'_>) -> bool {
+pub(super) fn is_blocking(fd: BorrowedFd<'_>) -> bool {
     fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|f| !OFlag::from_bits_retain(f).contains(OFlag::O_NONBLOCK))
 }
 
 /// Does something on a socket that may block as if it did not. The flag is one with the
 /// script's descriptor, whose caller waits for this very call.
-fn without_waiting(
+pub(super) fn without_waiting(
     fd: BorrowedFd<'_>,
     act: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
 ) -> Result<(), Errno> {

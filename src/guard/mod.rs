@@ -190,7 +190,8 @@ struct Guard {
     root: i32,
     sockets: socket_table::Table,
     names: Arc<names::Names>,
-    misses: names::Misses,
+    /// It was left UDP of its own, so its look-ups are not seen.
+    resolves_alone: bool,
     relays: Vec<verified::Running>,
     datagrams: datagrams::PrivateUdp,
     /// Directories that were made on the way to a grant.
@@ -411,7 +412,8 @@ enum PolicyPath {
 }
 
 impl Role {
-    fn event_domain(self) -> event::Domain {
+    /// The name of these rules in the log.
+    pub fn event_domain(self) -> event::Domain {
         match self {
             Role::Script => event::Domain::Script,
             Role::Root => event::Domain::Root,

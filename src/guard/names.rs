@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::Domain;
 use super::refused::builtin_rule;
-use super::{Domain, Role};
 use crate::event::{self, EnforcedBy, Event, Kind, Target, TargetKind};
 use crate::policy::{AddressClass, ConnectDecision, Mode, Verdict, class as address_class};
 use crate::resolver::{Client, Lookup, Outcome, Ruling};
@@ -173,68 +173,7 @@ impl Asker {
             _ => profile.may_be_private(name) || is_local_name(name) || profile.grants_address(address),
         }
     }
-}
 
-impl Asker {
-    /// Whether the resolver answered from what the machine itself knows (hosts(5), its own
-    /// name), which is never put to policy.
-    fn is_machines_own(&self, lookup: &Lookup<'_>, verdict: Verdict) -> bool {
-        let resolver = &self.domain.resolver;
-        let refused = matches!(lookup.outcome, Outcome::Denied | Outcome::DeniedAddress | Outcome::Limited);
-        let own = |name: &str| is_own_name(name) || !resolver.hosts().addresses(name).is_empty();
-        !refused
-            && ((verdict == Verdict::Deny && self.domain.mode == Mode::Enforce)
-                || own(lookup.name)
-                || resolver.without_search(lookup.name).any(own))
-    }
-}
-
-impl Drop for Asker {
-    fn drop(&mut self) {
-        self.names.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Client for Asker {
-    fn may_resolve(&self, name: &str) -> Ruling {
-        let refused = self.domain.profile.decide_name(name).decision.verdict == Verdict::Deny;
-        if refused && self.domain.mode == Mode::Enforce { Ruling::Refused } else { Ruling::Allowed }
-    }
-
-    fn may_point_at(&self, name: &str, address: IpAddr) -> bool {
-        self.domain.mode == Mode::Audit || self.may_be_given(name, address)
-    }
-
-    fn may_ask(&self) -> bool {
-        self.names.spend() || self.domain.mode == Mode::Audit
-    }
-
-    fn resolved(&self, lookup: Lookup<'_>) {
-        let granted = lookup.granted_as.unwrap_or(lookup.name);
-        let choice = self.domain.profile.decide_name(granted);
-        let answered = lookup.outcome == Outcome::Answered;
-        if lookup.granted_as.is_none() && self.is_machines_own(&lookup, choice.decision.verdict) {
-            return;
-        }
-        if (answered || lookup.outcome == Outcome::NoData) && self.names.knows(granted) {
-            // Programs look their own server up for every connection, and ask for both types.
-            self.names.refund();
-        }
-        let private: Vec<IpAddr> = match lookup.outcome {
-            Outcome::DeniedAddress => lookup.refused_addresses.to_vec(),
-            _ => lookup.addresses.iter().copied().filter(|a| !self.may_be_given(granted, *a)).collect(),
-        };
-        if answered {
-            for address in lookup.addresses {
-                self.names.remember(*address, granted);
-            }
-        }
-        let event = self.lookup_event(&lookup, granted, &choice, &private);
-        self.domain.log.record(self.domain.key, event);
-    }
-}
-
-impl Asker {
     fn lookup_event(
         &self,
         lookup: &Lookup<'_>,
@@ -298,19 +237,59 @@ impl Asker {
     }
 }
 
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.names.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Client for Asker {
+    fn may_resolve(&self, name: &str) -> Ruling {
+        let refused = self.domain.profile.decide_name(name).decision.verdict == Verdict::Deny;
+        if refused && self.domain.mode == Mode::Enforce { Ruling::Refused } else { Ruling::Allowed }
+    }
+
+    fn may_point_at(&self, name: &str, address: IpAddr) -> bool {
+        self.domain.mode == Mode::Audit || self.may_be_given(name, address)
+    }
+
+    fn may_ask(&self) -> bool {
+        self.names.spend() || self.domain.mode == Mode::Audit
+    }
+
+    fn resolved(&self, lookup: Lookup<'_>) {
+        let refused = matches!(lookup.outcome, Outcome::Denied | Outcome::Limited);
+        if lookup.granted_as.is_none() && !refused {
+            // The machine's own names (hosts(5), its own): nobody was asked, and no policy.
+            return;
+        }
+        let granted = lookup.granted_as.unwrap_or(lookup.name);
+        let choice = self.domain.profile.decide_name(granted);
+        let answered = lookup.outcome == Outcome::Answered;
+        if (answered || lookup.outcome == Outcome::NoData) && self.names.knows(granted) {
+            // Programs look their own server up for every connection, and ask for both types.
+            self.names.refund();
+        }
+        let private: Vec<IpAddr> = match lookup.outcome {
+            Outcome::DeniedAddress => lookup.refused_addresses.to_vec(),
+            _ => lookup.addresses.iter().copied().filter(|a| !self.may_be_given(granted, *a)).collect(),
+        };
+        if answered {
+            for address in lookup.addresses {
+                self.names.remember(*address, granted);
+            }
+        }
+        let event = self.lookup_event(&lookup, granted, &choice, &private);
+        self.domain.log.record(self.domain.key, event);
+    }
+}
+
 /// Names that public DNS does not serve: RFC 6762 (appendix G and section 3), RFC 8375,
 /// RFC 6761 and names of one label.
 fn is_local_name(name: &str) -> bool {
     const LOCAL: &[&str] =
         &["local", "localhost", "internal", "intranet", "private", "corp", "home", "lan", "home.arpa"];
     !name.contains('.') || LOCAL.iter().any(|top| name.strip_suffix(top).is_some_and(|r| r.ends_with('.')))
-}
-
-/// `localhost` and the host's own name, which the resolver answers by itself.
-fn is_own_name(name: &str) -> bool {
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || nix::unistd::gethostname().is_ok_and(|own| own.to_string_lossy().eq_ignore_ascii_case(name))
 }
 
 fn outcome_name(outcome: Outcome) -> &'static str {
@@ -325,21 +304,6 @@ fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// How long a failed forward check of the manager's hosts is believed.
-const FORWARD_CHECK: Duration = Duration::from_secs(5);
-
-/// Addresses that were looked for among the granted hosts and not found.
-#[derive(Debug, Default)]
-pub(super) struct Misses {
-    seen: HashMap<IpAddr, Instant>,
-}
-
-impl Misses {
-    fn is_fresh(&self, address: IpAddr) -> bool {
-        self.seen.get(&address).is_some_and(|at| at.elapsed() < FORWARD_CHECK)
-    }
-}
-
 impl super::Guard {
     /// The names by which this domain knows an address: those it resolved, and those that
     /// hosts(5) gives it, which is the machine's own word.
@@ -350,14 +314,15 @@ impl super::Guard {
                 names.push(Arc::clone(name));
             }
         }
-        if names.is_empty() && self.domain.role == Role::Manager && !self.misses.is_fresh(address) {
+        if names.is_empty() && self.resolves_alone {
             names = self.granted_names_of(address);
         }
         names
     }
 
-    /// The manager may have resolved a name by means of its own (a static program, another
-    /// C library): an address that a granted host has now counts as that host.
+    /// A manager that had to be left its own UDP resolves past the supervisor: there an
+    /// address that a granted host has now counts as that host. This waits for name
+    /// servers, and so does everything else of npm meanwhile.
     fn granted_names_of(&mut self, address: IpAddr) -> Vec<Arc<str>> {
         let hosts = self.domain.profile.exact_hosts();
         let public = address_class(address) == AddressClass::Public;
@@ -369,9 +334,6 @@ impl super::Guard {
             .collect();
         for name in &found {
             self.names.remember(address, name);
-        }
-        if found.is_empty() {
-            self.misses.seen.insert(address, Instant::now());
         }
         found
     }

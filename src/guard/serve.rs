@@ -114,7 +114,7 @@ pub fn serve(
                         root: confined.reaper_pid(),
                         sockets: socket_table::Table::default(),
                         names: Arc::new(names::Names::default()),
-                        misses: names::Misses::default(),
+                        resolves_alone: false,
                         relays: Vec::new(),
                         datagrams: PrivateUdp::default(),
                         made: Vec::new(),

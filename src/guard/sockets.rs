@@ -14,17 +14,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, UnixAddr, bind,
     connect, listen, socket,
 };
 
 use super::address::{Address, inet_target, message_address, udp_target};
+use super::connect::{is_blocking, local_address, without_waiting};
 use super::refused::errno_name;
 use super::resolve::{self, Found, LastLink};
 use super::socket_table::{Kind as SocketKind, Settled, named_listener, socket_inode};
-use super::{Answer, Guard, Handled, Request, Role, builtin_rule, connect::local_address, process};
+use super::{Answer, Guard, Handled, Request, Role, builtin_rule, process};
 use crate::event::{Kind, Target, TargetKind};
 use crate::policy::{Decision, Mode, PathAction, Verdict, canonical};
 use crate::sandbox::notify::OnExec;
@@ -103,8 +103,10 @@ impl Guard {
             libc::AF_INET6 => Some(AddressFamily::Inet6),
             _ => None,
         };
-        let (family, socket_kind) = match (inet, base, protocol) {
-            (Some(family), libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => (family, SocketKind::Tcp),
+        let (family, socket_kind, protocol) = match (inet, base, protocol) {
+            (Some(family), libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => {
+                (family, SocketKind::Tcp, Some(SockProtocol::Tcp))
+            }
             (Some(family), libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => {
                 return self.udp_socket(request, family, flags);
             }
@@ -113,14 +115,15 @@ impl Guard {
             (None, ..) if watched => return Answer::Continue,
             (Some(_), libc::SOCK_RAW, _) if watched => return Answer::Continue,
             (None, libc::SOCK_STREAM, 0 | libc::AF_UNIX) if family == libc::AF_UNIX => {
-                (AddressFamily::Unix, SocketKind::Unix)
+                (AddressFamily::Unix, SocketKind::Unix, None)
             }
             (None, libc::SOCK_RAW | libc::SOCK_DGRAM, libc::NETLINK_ROUTE) if family == libc::AF_NETLINK => {
                 return Answer::Continue;
             }
             _ => return self.refuse_socket(request, family, base, protocol),
         };
-        self.give(hand_out(socket_kind, family, flags), socket_kind, family, flags)
+        let made = socket(family, SockType::Stream, creation_flags(flags), protocol);
+        self.give(made, socket_kind, family, flags)
     }
 
     /// Hands a socket over and keeps a duplicate.
@@ -150,10 +153,11 @@ impl Guard {
             if self.domain.role == Role::Manager {
                 // npm would resolve nothing. Its connections are still decided on: by the
                 // addresses that granted hosts have.
+                self.resolves_alone = true;
                 return Answer::Continue;
             }
         }
-        self.give(hand_out(SocketKind::MuteUdp, family, flags), SocketKind::MuteUdp, family, flags)
+        self.give(mute_udp(family, creation_flags(flags)), SocketKind::MuteUdp, family, flags)
     }
 
     fn socketpair(&self, request: &Request<'_>) -> Answer {
@@ -271,7 +275,7 @@ impl Guard {
         self.unless_audit(Answer::Fail(Errno::EACCES))
     }
 
-    /// Connects the guard's duplicate; who may wait for a full queue waits in a worker.
+    /// Connects the guard's duplicate; who has to wait for a full queue waits in a worker.
     fn connect_unix(&mut self, request: &Request<'_>, peer: UnixPeer) -> Handled {
         let inode = self.inode(request)?;
         let Some(entry) = self.sockets.open.get(&inode) else {
@@ -280,17 +284,17 @@ impl Guard {
         if !self.listener.is_valid(request.notification.id) {
             return Ok(Answer::Later);
         }
-        let flags = OFlag::from_bits_retain(fcntl(&entry.fd, FcntlArg::F_GETFL)?);
-        let fd = Arc::clone(&entry.fd);
-        if flags.contains(OFlag::O_NONBLOCK) {
-            return Ok(match peer.connect(fd.as_raw_fd()) {
-                Ok(()) => {
-                    self.sockets.settle(inode, Settled::Connected);
-                    Answer::Value(0)
-                }
-                Err(errno) => Answer::Fail(errno),
-            });
+        let blocking = is_blocking(entry.fd.as_fd());
+        match without_waiting(entry.fd.as_fd(), |fd| peer.connect(fd.as_raw_fd())) {
+            Ok(()) => {
+                self.sockets.settle(inode, Settled::Connected);
+                return Ok(Answer::Value(0));
+            }
+            // The server's queue is full, and the caller waits for a place in it.
+            Err(Errno::EAGAIN) if blocking => {}
+            Err(errno) => return Ok(Answer::Fail(errno)),
         }
+        let fd = Arc::clone(&entry.fd);
         // The worker has the last duplicate, so that a close in the script closes.
         self.sockets.settle(inode, Settled::Connected);
         let (listener, id) = (Arc::clone(&self.listener), request.notification.id);
@@ -451,18 +455,11 @@ fn bind_to(fd: i32, address: SocketAddr) -> Result<(), Errno> {
     }
 }
 
-/// Makes a socket for a domain.
-fn hand_out(kind: SocketKind, family: AddressFamily, flags: i32) -> Result<OwnedFd, Errno> {
-    let mut socket_flags = SockFlag::SOCK_CLOEXEC;
-    if flags & libc::SOCK_NONBLOCK != 0 {
-        socket_flags |= SockFlag::SOCK_NONBLOCK;
-    }
-    match kind {
-        SocketKind::Tcp => socket(family, SockType::Stream, socket_flags, Some(SockProtocol::Tcp)),
-        // What is not made in the private network is mute.
-        SocketKind::MuteUdp | SocketKind::PrivateUdp => mute_udp(family, socket_flags),
-        SocketKind::Unix => socket(family, SockType::Stream, socket_flags, None),
-    }
+/// The guard's own copy is always closed on exec.
+fn creation_flags(flags: i32) -> SockFlag {
+    let mut creation = SockFlag::SOCK_CLOEXEC;
+    creation.set(SockFlag::SOCK_NONBLOCK, flags & libc::SOCK_NONBLOCK != 0);
+    creation
 }
 
 /// A Unix socket to connect to, as the guard holds it.

@@ -556,14 +556,22 @@ impl Run {
     /// Tells for the manager which package asked for a host.
     fn asked_for(&self) -> AskedFor {
         let (project, lockfile) = (self.given.project.clone(), Arc::clone(&self.lockfile));
+        // npm tries again, and every time for both kinds of address.
+        let known: Mutex<HashMap<String, Arc<event::Package>>> = Mutex::default();
         Arc::new(move |host| {
+            let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(package) = known.get(host) {
+                return Some(Arc::clone(package));
+            }
             let lockfile = lockfile.get_or_init(|| Lockfile::load(&project));
             let asker = asked_for(host, &project, lockfile).into_iter().next()?;
             let mut package = event::Package::new(asker.name.as_bytes(), Path::new(&asker.place));
             package.root = asker.place.is_empty();
             package.version = asker.version.map(|v| event::escape(v.as_bytes()));
             package.dependency_of = asker.dependants.iter().map(|d| event::escape(d.as_bytes())).collect();
-            Some(Arc::new(package))
+            let package = Arc::new(package);
+            known.insert(host.to_owned(), Arc::clone(&package));
+            Some(package)
         })
     }
 
@@ -605,13 +613,7 @@ impl Run {
         script: &Arc<event::Script>,
         verdict: event::Verdict,
     ) -> Event {
-        let domain = match role {
-            Role::Script => event::Domain::Script,
-            Role::Root => event::Domain::Root,
-            Role::Run => event::Domain::Run,
-            Role::Manager => event::Domain::Manager,
-        };
-        let mut event = Event::new(kind, domain, verdict);
+        let mut event = Event::new(kind, role.event_domain(), verdict);
         event.package = Some(Arc::clone(package));
         event.script = Some(Arc::clone(script));
         event
