@@ -54,7 +54,8 @@ fn render(event: &Event, home: Option<&Path>, styles: Styles) -> String {
     }
     if let Some(process) = &event.process {
         let command = if process.argv.is_empty() { process.exe.clone() } else { process.argv.join(" ") };
-        out.push_str(&format!(" ({})", sanitize_bounded(&command, SHOWN)));
+        // A program that names itself (npm does) leaves the rest of its arguments empty.
+        out.push_str(&format!(" ({})", sanitize_bounded(command.trim_end(), SHOWN)));
     }
     out.push('\n');
     if let Some(text) = &event.hint {
@@ -135,6 +136,14 @@ mod tests {
         assert_eq!(render_denial(&event, home), line);
         event.hint = Some("packages:\n  left-pad: …\n".to_owned());
         assert_eq!(render_denial(&event, home), format!("{line}  hint: packages:\n          left-pad: …\n"));
+    }
+
+    #[test]
+    fn empty_arguments_after_a_process_title_are_not_shown() {
+        let mut event = denial("npm", "/x", "install");
+        let arguments = std::iter::repeat_n(String::new(), 60);
+        event.process.as_mut().map(|process| process.argv.extend(arguments)).unwrap_or_default();
+        assert!(render_denial(&event, None).ends_with("(node install)\n"));
     }
 
     #[test]
